@@ -1,0 +1,293 @@
+//! Requests, replies and events.
+//!
+//! The daemon numbers its requests; a shim answers each exactly once, in any order, on the
+//! connection it came from. Events go to every connection.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use oci_spec::runtime::{Process, Spec};
+use serde::{Deserialize, Serialize};
+
+use crate::record::ExitRecord;
+
+/// Daemon to shim.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// Chosen by the daemon, unique on its connection, repeated in the reply.
+    pub seq: u64,
+    /// What to do.
+    pub call: Call,
+}
+
+/// What a shim can be asked. A shim that does not know a call answers
+/// [`FailureKind::Unsupported`].
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Call {
+    /// A spare becomes the shim of a pod.
+    Adopt(Adopt),
+    /// Build a container up to the point before exec. Answered by [`Reply::Created`].
+    Create(Box<Create>),
+    /// Let a created container exec. Answered by [`Reply::Started`], or by a failure of kind
+    /// [`FailureKind::Command`] after which the container is an exited one.
+    Start {
+        /// Container id.
+        id: String,
+    },
+    /// Run a further process in a running container. File descriptors: stdin if
+    /// [`Exec::stdin`], then stdout, then stderr unless [`Exec::terminal`].
+    /// Answered by [`Reply::ExecExited`] when the process has ended.
+    Exec(Box<Exec>),
+    /// SIGKILL the process of a running exec and everything descended from it.
+    KillExec {
+        /// The number given in [`Exec::exec_id`].
+        exec_id: u64,
+    },
+    /// Send a signal.
+    Kill {
+        /// Container id.
+        id: String,
+        /// Signal number.
+        signal: i32,
+        /// All processes of the container (`cgroup.kill` for SIGKILL), not only the first.
+        all: bool,
+    },
+    /// Forget a container: kill what runs, remove its cgroup, close its log. Succeeds for an
+    /// unknown id.
+    Delete {
+        /// Container id.
+        id: String,
+    },
+    /// Open the log file anew at its path.
+    ReopenLog {
+        /// Container id.
+        id: String,
+    },
+    /// Describe the pod and its containers. Answered by [`Reply::State`].
+    State,
+    /// End the pod: kill every container, let go of the namespaces, remove the socket, exit.
+    Shutdown,
+}
+
+/// How a spare becomes a pod. The shim process itself lives in the pod's network, IPC and UTS
+/// namespaces, so that containers inherit them and `/proc/<shim>/ns/*` names them.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Adopt {
+    /// Pod id, 64 hex characters.
+    pub pod_id: String,
+    /// Bind the network namespace here (a path under /run/netns). `None`: the host's network
+    /// and UTS namespaces.
+    pub netns: Option<PathBuf>,
+    /// Host name in the pod's UTS namespace.
+    #[serde(default)]
+    pub hostname: Option<String>,
+    /// Use the host's IPC namespace.
+    #[serde(default)]
+    pub host_ipc: bool,
+    /// Make one PID namespace for all containers, with a reaping init of ours as its first
+    /// process.
+    #[serde(default)]
+    pub shared_pid: bool,
+    /// Cgroup directory for that init; unused without `shared_pid`.
+    #[serde(default)]
+    pub init_cgroup: Option<PathBuf>,
+    /// Sysctls of the pod's namespaces, dotted names.
+    #[serde(default)]
+    pub sysctls: BTreeMap<String, String>,
+    /// Size of the pod's /dev/shm in bytes; unused with `host_ipc`.
+    pub shm_size: u64,
+}
+
+/// A container to build.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Create {
+    /// Container id, 64 hex characters.
+    pub id: String,
+    /// The runtime-spec configuration. Namespaces of the pod carry paths
+    /// (`/proc/<shim>/ns/ipc`, `/run/netns/...`); the shim knows which of them it is in.
+    /// A mount of type tmpfs at /dev/shm means the pod's shared one.
+    pub spec: Spec,
+    /// The root file system.
+    pub rootfs: Rootfs,
+    /// Absolute cgroup directory, made by the shim together with missing parents; limits are
+    /// those of `spec.linux.resources`.
+    pub cgroup: PathBuf,
+    /// CRI log file, created with its directories' existing permissions; `None`: output is
+    /// discarded.
+    #[serde(default)]
+    pub log_path: Option<PathBuf>,
+    /// Keep a stdin open for attach. Otherwise stdin is /dev/null.
+    #[serde(default)]
+    pub stdin: bool,
+    /// Close stdin after the first attach session.
+    #[serde(default)]
+    pub stdin_once: bool,
+    /// Where the shim writes the [`ExitRecord`] when the container ends, before it tells anyone.
+    pub exit_path: PathBuf,
+}
+
+/// Layers that make a root file system.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Rootfs {
+    /// An overlay, made as a detached mount.
+    Overlay {
+        /// Lower directories, uppermost first; at least one.
+        lower: Vec<PathBuf>,
+        /// Upper directory.
+        upper: PathBuf,
+        /// Work directory, empty, on the file system of `upper`.
+        work: PathBuf,
+    },
+    /// A directory, bind-mounted.
+    Directory(PathBuf),
+}
+
+/// A further process in a container.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Exec {
+    /// Chosen by the daemon, unique in the life of the shim.
+    pub exec_id: u64,
+    /// Container id.
+    pub id: String,
+    /// Complete: user, capabilities, environment, working directory, arguments.
+    pub process: Process,
+    /// The first descriptor is the process's stdin; otherwise it is /dev/null.
+    #[serde(default)]
+    pub stdin: bool,
+    /// A terminal is wanted: descriptors are stdin (if any) and stdout, copied by the shim.
+    #[serde(default)]
+    pub terminal: bool,
+}
+
+/// Shim to daemon.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Message {
+    /// The answer to the request of that number.
+    Reply {
+        /// The request's number.
+        seq: u64,
+        /// Its outcome.
+        result: Result<Reply, Failure>,
+    },
+    /// Something happened.
+    Event(Event),
+}
+
+/// A successful answer.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Reply {
+    /// Done, nothing to say.
+    Done,
+    /// The pod stands.
+    Adopted {
+        /// Host pid of the first process of a shared PID namespace.
+        init_pid: Option<i32>,
+    },
+    /// The container waits for [`Call::Start`].
+    Created {
+        /// Host pid of its first process.
+        pid: i32,
+        /// Field 22 of /proc/pid/stat, in clock ticks after boot: tells a reused pid.
+        start_time: u64,
+    },
+    /// The container's command runs.
+    Started {
+        /// Nanoseconds since the epoch.
+        started_at: i64,
+    },
+    /// The exec's process has ended.
+    ExecExited {
+        /// 0-255; 128 + signal for a signalled process.
+        code: i32,
+    },
+    /// The pod and its containers.
+    State(PodState),
+}
+
+/// A request that failed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[error("{message}")]
+pub struct Failure {
+    /// What kind of failure, for the caller to act on.
+    pub kind: FailureKind,
+    /// The whole story: what was attempted, on which path, and the system's answer.
+    pub message: String,
+}
+
+/// What kind of failure.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FailureKind {
+    /// No such container or exec.
+    NotFound,
+    /// The id is taken.
+    AlreadyExists,
+    /// The call does not fit the container's state.
+    InvalidState,
+    /// The request cannot be meant (bad spec, bad path).
+    InvalidArgument,
+    /// The command cannot be executed; the exit code that a shell would give: 127 when it does
+    /// not exist, 126 otherwise.
+    Command {
+        /// 126 or 127.
+        exit_code: i32,
+    },
+    /// A call of a newer protocol.
+    Unsupported,
+    /// The kernel or the file system refused.
+    System,
+}
+
+/// Something that happened without being asked for.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Event {
+    /// First word of a spare on its channel: namespaces are made, [`Call::Adopt`] may come.
+    Ready {
+        /// [`crate::PROTOCOL`] of the shim.
+        protocol: u32,
+        /// The shim's pid.
+        pid: i32,
+        /// The shim's start time, as in [`Reply::Created`].
+        start_time: u64,
+    },
+    /// A container has ended and its record is written.
+    Exited(ExitRecord),
+    /// An error that nobody asked about, such as a log disk that is full; told once per cause.
+    Warning {
+        /// The container, when there is one.
+        id: Option<String>,
+        /// What went wrong.
+        message: String,
+    },
+}
+
+/// A pod as its shim sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PodState {
+    /// `None` for a spare.
+    pub pod_id: Option<String>,
+    /// [`crate::PROTOCOL`] of the shim.
+    pub protocol: u32,
+    /// Every container that was created and not deleted.
+    pub containers: Vec<ContainerState>,
+}
+
+/// A container as its shim sees it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct ContainerState {
+    /// Container id.
+    pub id: String,
+    /// Host pid of the first process.
+    pub pid: i32,
+    /// Start time of that process.
+    pub start_time: u64,
+    /// Nanoseconds since the epoch; 0 before start.
+    pub started_at: i64,
+    /// Set once it has ended.
+    pub exit: Option<ExitRecord>,
+}

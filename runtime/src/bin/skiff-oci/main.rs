@@ -1,0 +1,3 @@
+//! Placeholder, see ARCHITECTURE.md.
+
+fn main() {}
