@@ -1,1 +1,36 @@
-//! Placeholder, see ARCHITECTURE.md.
+//! From an OCI runtime-spec configuration to a process.
+//!
+//! The caller is single-threaded (a pod's shim, or `skiff-oci`). [`create`] clones one child
+//! straight into its cgroup and its new namespaces; the child builds the container and then
+//! waits on a socket until [`Init::start`] lets it exec. [`exec`] does the same for a further
+//! process in a running container. Nothing is executed on the way but the command itself.
+//!
+//! Map: `create`, `exec` what callers ask for; `init` the parent's end of a child under way;
+//! `child` what happens between clone3 and exec, with `rootfs`, `mount`, `device`, `mask` for
+//! the file system and `credential`, `command` for the process; [`cgroup`], [`namespace`],
+//! [`shm`], [`pod_init`] what a pod is made of; `sys` the system calls without a safe wrapper.
+//!
+//! Invariants: single-threaded callers only, since the child allocates after clone3; root file
+//! systems and volumes are detached mounts, attached only inside the container's own mount
+//! namespace; no path inside a container's root is ever resolved outside of it; a field of the
+//! configuration that is not acted on is refused by name, never ignored.
+
+#![deny(unsafe_code)]
+
+pub mod cgroup;
+pub mod namespace;
+pub mod pod_init;
+pub mod shm;
+
+mod create;
+mod error;
+mod exec;
+mod init;
+
+pub use create::{Create, Rootfs, create};
+pub use error::Error;
+pub use exec::{Exec, exec};
+pub use init::{Failure, Init, Progress, Stdio};
+/// The runtime-spec types this library speaks.
+pub use libcontainer::oci_spec;
+pub use namespace::Namespaces;
