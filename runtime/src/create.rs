@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::Spec;
+use crate::shm::Shm;
 use crate::{Error, Init, Stdio};
 
 /// A container to create.
@@ -23,14 +24,46 @@ pub struct Create<'a> {
     /// Namespaces that the caller itself is in and the container shares: those with a path in
     /// the configuration that need not be joined.
     pub inherit: Namespaces,
-    /// Detached tmpfs (see [`crate::shm::new`]) of which a clone is attached where the
-    /// configuration has a tmpfs at /dev/shm.
-    pub shm: Option<BorrowedFd<'a>>,
+    /// Attached where the configuration has a tmpfs at /dev/shm, which is private to the
+    /// container otherwise.
+    pub shm: Option<&'a Shm>,
     /// Join this PID namespace (a pidfd of a process in it, or an open /proc/pid/ns/pid),
     /// whatever the configuration says.
     pub pid_namespace: Option<BorrowedFd<'a>>,
     /// Descriptors 0, 1 and 2.
     pub stdio: Stdio<'a>,
+    /// Directory of the configuration, told to hooks; hooks are refused without.
+    pub bundle: Option<&'a Path>,
+    /// A listening `SOCK_SEQPACKET` socket at which the built container waits for another
+    /// process to [`Init::attach`], when the caller will not live to call [`Init::start`].
+    pub gate: Option<BorrowedFd<'a>>,
+    /// Descriptors 3, 4, ... of the command.
+    pub extra_fds: &'a [BorrowedFd<'a>],
+}
+
+impl<'a> Create<'a> {
+    /// With nothing shared but what the configuration says.
+    pub fn new(
+        id: &'a str,
+        spec: &'a Spec,
+        rootfs: &'a Rootfs,
+        cgroup: &'a Path,
+        stdio: Stdio<'a>,
+    ) -> Self {
+        Self {
+            id,
+            spec,
+            rootfs,
+            cgroup,
+            inherit: Namespaces::empty(),
+            shm: None,
+            pid_namespace: None,
+            stdio,
+            bundle: None,
+            gate: None,
+            extra_fds: &[],
+        }
+    }
 }
 
 /// Layers that make a root file system.

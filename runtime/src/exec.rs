@@ -17,6 +17,26 @@ pub struct Exec<'a> {
     pub cgroup: &'a Path,
     /// Descriptors 0, 1 and 2.
     pub stdio: Stdio<'a>,
+    /// Descriptors 3, 4, ... of the command.
+    pub extra_fds: &'a [BorrowedFd<'a>],
+}
+
+impl<'a> Exec<'a> {
+    /// With no descriptors but the first three.
+    pub fn new(
+        process: &'a Process,
+        container: BorrowedFd<'a>,
+        cgroup: &'a Path,
+        stdio: Stdio<'a>,
+    ) -> Self {
+        Self {
+            process,
+            container,
+            cgroup,
+            stdio,
+            extra_fds: &[],
+        }
+    }
 }
 
 /// Clones the child into the container's cgroup and PID namespace. It joins the rest and

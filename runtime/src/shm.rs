@@ -4,9 +4,17 @@ use std::os::fd::OwnedFd;
 
 use crate::Error;
 
-/// A detached tmpfs of `size` bytes (nosuid, nodev, noexec; mode 1777). It lives as long as the
-/// descriptor or a mount of it.
-pub fn new(size: u64) -> Result<OwnedFd, Error> {
-    let _ = size;
-    Err(Error::invalid("shm", "under construction"))
+/// A tmpfs that is mounted nowhere (nosuid, nodev, noexec; mode 1777). It lives as long as this
+/// or a container that has it.
+#[derive(Debug)]
+pub struct Shm {
+    mount: OwnedFd,
+}
+
+impl Shm {
+    /// A tmpfs of `size` bytes.
+    pub fn new(size: u64) -> Result<Self, Error> {
+        let _ = size;
+        Err(Error::invalid("shm", "under construction"))
+    }
 }
