@@ -1,0 +1,3 @@
+module skiff/integration/cni-portproxy
+
+go 1.26
