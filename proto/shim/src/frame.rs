@@ -6,6 +6,7 @@
 //! and a container's environment may be megabytes. Descriptors that belong to the message
 //! follow in its order.
 
+use std::borrow::Cow;
 use std::io::{self, IoSlice, IoSliceMut, Seek, SeekFrom, Write};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -63,7 +64,11 @@ pub fn send<M: Serialize>(
 ) -> Result<(), FrameError> {
     let json = serde_json::to_vec(message).map_err(|e| FrameError::Malformed(e.to_string()))?;
     if json.len() <= INLINE {
-        return send_packet(socket, &[IoSlice::new(&[IN_PACKET]), IoSlice::new(&json)], fds);
+        return send_packet(
+            socket,
+            &[IoSlice::new(&[IN_PACKET]), IoSlice::new(&json)],
+            fds,
+        );
     }
     let mut file = std::fs::File::from(memfd_create("skiff-message", MemfdFlags::CLOEXEC)?);
     file.write_all(&json)?;
@@ -79,7 +84,10 @@ fn send_packet(
     fds: &[BorrowedFd<'_>],
 ) -> Result<(), FrameError> {
     if fds.len() > MAX_FDS {
-        return Err(FrameError::Malformed(format!("{} descriptors in one message", fds.len())));
+        return Err(FrameError::Malformed(format!(
+            "{} descriptors in one message",
+            fds.len()
+        )));
     }
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = SendAncillaryBuffer::new(&mut space);
@@ -90,13 +98,33 @@ fn send_packet(
     Ok(())
 }
 
+/// One packet as it came, for a receiver that wants to look at what it cannot parse.
+#[derive(Debug)]
+pub struct Packet<'a> {
+    /// The JSON.
+    pub json: Cow<'a, [u8]>,
+    /// The message's own descriptors, close-on-exec.
+    pub fds: Vec<OwnedFd>,
+    /// Descriptors are missing from the end: this process had no room for them.
+    pub fds_lost: bool,
+}
+
 /// Receives one message with its descriptors, all close-on-exec. `buffer` is scratch space kept
 /// by the caller; it grows to the size of one packet once.
 pub fn recv<M: DeserializeOwned>(
     socket: impl AsFd,
     buffer: &mut Vec<u8>,
 ) -> Result<(M, Vec<OwnedFd>), FrameError> {
-    buffer.resize(INLINE + 1, 0);
+    let packet = recv_packet(socket, buffer)?;
+    if packet.fds_lost {
+        return Err(FrameError::Malformed("descriptors lost on the way".into()));
+    }
+    Ok((parse(&packet.json)?, packet.fds))
+}
+
+/// [`recv`] without the parsing.
+pub fn recv_packet(socket: impl AsFd, buffer: &mut Vec<u8>) -> Result<Packet<'_>, FrameError> {
+    buffer.resize(buffer.len().max(INLINE + 1), 0);
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut control = RecvAncillaryBuffer::new(&mut space);
     let got = recvmsg(
@@ -114,15 +142,19 @@ pub fn recv<M: DeserializeOwned>(
     if got.bytes == 0 {
         return Err(FrameError::Closed);
     }
-    if got.flags.intersects(ReturnFlags::TRUNC | ReturnFlags::CTRUNC) {
+    if got.flags.contains(ReturnFlags::TRUNC) {
         return Err(FrameError::Malformed("truncated packet".into()));
     }
-    let message = match buffer[0] {
-        IN_PACKET => parse(&buffer[1..got.bytes])?,
-        IN_MEMFD if !fds.is_empty() => parse(&read_memfd(fds.remove(0))?)?,
+    let json = match buffer[0] {
+        IN_PACKET => Cow::Borrowed(&buffer[1..got.bytes]),
+        IN_MEMFD if !fds.is_empty() => Cow::Owned(read_memfd(fds.remove(0))?),
         flag => return Err(FrameError::Malformed(format!("flag byte {flag}"))),
     };
-    Ok((message, fds))
+    Ok(Packet {
+        json,
+        fds,
+        fds_lost: got.flags.contains(ReturnFlags::CTRUNC),
+    })
 }
 
 fn parse<M: DeserializeOwned>(json: &[u8]) -> Result<M, FrameError> {
@@ -147,13 +179,22 @@ mod tests {
     use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
     fn pair() -> (OwnedFd, OwnedFd) {
-        socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap()
+        socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .unwrap()
     }
 
     #[test]
     fn message_and_descriptors_arrive() {
         let (a, b) = pair();
-        let request = Request { seq: 7, call: Call::Start { id: "c".into() } };
+        let request = Request {
+            seq: 7,
+            call: Call::Start { id: "c".into() },
+        };
         send(&a, &request, &[a.as_fd()]).unwrap();
         let (got, fds): (Request, _) = recv(&b, &mut Vec::new()).unwrap();
         assert_eq!(got.seq, 7);
@@ -165,7 +206,15 @@ mod tests {
     fn long_message_travels_in_a_memfd() {
         let (a, b) = pair();
         let id = "x".repeat(3 * INLINE);
-        send(&a, &Request { seq: 1, call: Call::Start { id: id.clone() } }, &[]).unwrap();
+        send(
+            &a,
+            &Request {
+                seq: 1,
+                call: Call::Start { id: id.clone() },
+            },
+            &[],
+        )
+        .unwrap();
         let (got, fds): (Request, _) = recv(&b, &mut Vec::new()).unwrap();
         assert!(matches!(got.call, Call::Start { id: i } if i == id));
         assert!(fds.is_empty());
@@ -178,6 +227,9 @@ mod tests {
         let got = recv::<Request>(&b, &mut Vec::new());
         assert!(matches!(got, Err(FrameError::Malformed(_))), "{got:?}");
         drop(a);
-        assert!(matches!(recv::<Request>(&b, &mut Vec::new()), Err(FrameError::Closed)));
+        assert!(matches!(
+            recv::<Request>(&b, &mut Vec::new()),
+            Err(FrameError::Closed)
+        ));
     }
 }
