@@ -1,1 +1,42 @@
-//! Placeholder, see ARCHITECTURE.md.
+//! Images and snapshots: registry client, content store, unpacking, writable layers.
+//!
+//! [`Store`] is the entrance. Readers see immutable views; one thread (`keeper`) makes changes;
+//! pulls run as many at once as there are requests and are joined where they overlap.
+//!
+//! What must hold:
+//!
+//! - What is visible is whole: layers and images are built under temporary names, verified
+//!   against their digests, flushed, and renamed.
+//! - A layer is named by its chain id and stored once.
+//! - A removed image's layers stay as long as a container holds it.
+//! - What a registry sends is hostile until verified: sizes are bounded, archives cannot write
+//!   outside their layer.
+//! - Credentials come with a request, go to the registry they are for, and are not kept.
+
+#![forbid(unsafe_code)]
+
+mod auth;
+mod catalog;
+mod digest;
+mod error;
+mod image;
+mod keeper;
+mod layout;
+mod manifest;
+mod pin;
+mod pull;
+mod reference;
+mod snapshot;
+mod store;
+mod trash;
+mod usage;
+
+pub use auth::Auth;
+pub use digest::{Digest, DigestError};
+pub use error::StoreError;
+pub use image::{Image, ImageConfig};
+pub use manifest::ManifestError;
+pub use pull::{PullError, PullRequest};
+pub use reference::{Reference, ReferenceError};
+pub use snapshot::{Snapshot, Snapshots, Usage};
+pub use store::{Settings, Store};

@@ -1,0 +1,244 @@
+//! The store: images by name, holds, removal, and the totals of disk space.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+use tokio::sync::oneshot;
+
+use crate::catalog::{Catalog, View};
+use crate::digest::Digest;
+use crate::error::StoreError;
+use crate::image::Image;
+use crate::keeper::{self, Change, Keeper};
+use crate::layout::{self, ImageRecord, LayerRecord, Layout, VERSION};
+use crate::pin::Pins;
+use crate::snapshot::{Snapshots, Usage};
+use crate::trash::Trash;
+use crate::usage::Uses;
+
+/// What an administrator may choose.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Directory of `<host>/hosts.toml` files; read anew at each pull.
+    pub certs_dir: PathBuf,
+    /// Images that are reported as pinned: references, or text with `*` at its start or end.
+    pub pinned: Vec<String>,
+    /// Layers downloaded and unpacked at the same time, over all pulls.
+    pub parallel_layers: usize,
+    /// A pull that receives nothing for this long is aborted.
+    pub progress_timeout: Duration,
+    /// Most bytes that one layer may unpack to.
+    pub max_layer_bytes: u64,
+    /// Most files, directories and links in one layer.
+    pub max_layer_entries: u64,
+    /// Bytes that a pull leaves free on the file system.
+    pub reserve_bytes: u64,
+    /// How long the finished layers of a failed pull are kept for another attempt.
+    pub retry_grace: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            certs_dir: "/etc/skiff/certs.d".into(),
+            pinned: Vec::new(),
+            parallel_layers: 6,
+            progress_timeout: Duration::from_secs(300),
+            max_layer_bytes: 64 << 30,
+            max_layer_entries: 5_000_000,
+            reserve_bytes: 64 << 20,
+            retry_grace: Duration::from_secs(600),
+        }
+    }
+}
+
+/// The images of a node.
+#[derive(Debug)]
+pub struct Store {
+    pub(crate) settings: Settings,
+    pub(crate) layout: Arc<Layout>,
+    pub(crate) uses: Arc<Uses>,
+    view: Arc<ArcSwap<View>>,
+    changes: mpsc::Sender<Change>,
+    snapshots: Snapshots,
+}
+
+impl Store {
+    /// Opens the store below `root` (`/var/lib/skiff`), and discards what an interrupted pull
+    /// left. Images that were removed while containers ran on them stay until
+    /// [`Store::restore_holds`] has been called.
+    pub fn open(root: &Path, settings: Settings) -> Result<Arc<Self>, StoreError> {
+        let layout = Arc::new(Layout::create(root.join("images"))?);
+        let trash = Trash::start()?;
+        trash.sweep(&layout.trash())?;
+        let tmp = layout.tmp();
+        trash.discard(&tmp, &layout.trash())?;
+        fs::create_dir(&tmp).map_err(StoreError::io("create directory", &tmp))?;
+        let pins = Pins::parse(&settings.pinned)?;
+        let catalog = load(&layout, &pins, &trash)?;
+        let view = Arc::new(ArcSwap::from_pointee(catalog.view()));
+        let uses = Arc::new(Uses::default());
+        let snapshots = Snapshots::open(root.join("snapshots"), trash.clone())?;
+        let keeper = Keeper {
+            layout: layout.clone(),
+            trash,
+            uses: uses.clone(),
+            view: view.clone(),
+            catalog,
+            pins,
+            grace: settings.retry_grace,
+            holds_known: false,
+        };
+        let (changes, receiver) = mpsc::channel();
+        std::thread::Builder::new()
+            .name("image-keeper".into())
+            .spawn(move || keeper.run(&receiver))
+            .map_err(StoreError::io("start a thread for", root))?;
+        Ok(Arc::new(Self {
+            settings,
+            layout,
+            uses,
+            view,
+            changes,
+            snapshots,
+        }))
+    }
+
+    /// Finds an image by id (`sha256:` may be missing), tag or repository digest.
+    pub fn image(&self, name: &str) -> Option<Arc<Image>> {
+        self.view.load().find(name).cloned()
+    }
+
+    /// All images, ordered by id.
+    pub fn images(&self) -> Vec<Arc<Image>> {
+        self.view.load().images.values().cloned().collect()
+    }
+
+    /// Disk space of all layers, kept as running totals.
+    pub fn usage(&self) -> Usage {
+        self.view.load().usage
+    }
+
+    /// The directory whose file system holds the images.
+    pub fn dir(&self) -> &Path {
+        self.layout.root()
+    }
+
+    /// The writable layers of containers.
+    pub fn snapshots(&self) -> &Snapshots {
+        &self.snapshots
+    }
+
+    /// Removes an image with all its tags, whichever of its names was given. One that does not
+    /// exist is fine. Layers that a container holds stay until its release.
+    pub async fn remove(&self, name: &str) -> Result<(), StoreError> {
+        let Some(image) = self.image(name) else {
+            return Ok(());
+        };
+        self.change(|done| Change::Remove { id: image.id, done })
+            .await
+    }
+
+    /// Keeps an image's layers for `holder`, a container's id, until [`Store::release`]. `None`
+    /// when there is no such image.
+    pub fn hold(&self, holder: &str, name: &str) -> Option<Arc<Image>> {
+        let id = self.image(name)?.id;
+        self.uses.hold(holder, id);
+        let found = self.view.load().images.get(&id).cloned();
+        if found.is_none() {
+            self.release(holder);
+        }
+        found
+    }
+
+    /// Ends a hold. One that does not exist is fine.
+    pub fn release(&self, holder: &str) {
+        if self.uses.release(holder) {
+            // A closed store has nothing to sweep.
+            let _ = self.changes.send(Change::Sweep { holds_known: false });
+        }
+    }
+
+    /// Says which container (first) uses which image id (second), as their records have it after
+    /// a restart. Until this is called no removed image is deleted.
+    pub fn restore_holds(&self, holds: impl IntoIterator<Item = (String, Digest)>) {
+        for (holder, image) in holds {
+            self.uses.hold(&holder, image);
+        }
+        let _ = self.changes.send(Change::Sweep { holds_known: true });
+    }
+
+    /// The layer of that chain id, if it is here.
+    pub(crate) fn layer(&self, chain_id: Digest) -> Option<Arc<LayerRecord>> {
+        self.view.load().layers.get(&chain_id).cloned()
+    }
+
+    /// Asks the keeper for a change and waits for its outcome.
+    pub(crate) async fn change<T>(
+        &self,
+        make: impl FnOnce(oneshot::Sender<Result<T, StoreError>>) -> Change,
+    ) -> Result<T, StoreError> {
+        let (done, outcome) = oneshot::channel();
+        self.changes
+            .send(make(done))
+            .map_err(|_| StoreError::Closed)?;
+        outcome.await.map_err(|_| StoreError::Closed)?
+    }
+}
+
+/// Reads every record. One that cannot be read is discarded with a warning: images can be pulled
+/// again, and a store that does not open can do nothing.
+fn load(layout: &Layout, pins: &Pins, trash: &Trash) -> Result<Catalog, StoreError> {
+    let mut catalog = Catalog::default();
+    each_entry(&layout.layers(), |dir| {
+        match layout::read::<LayerRecord>(&dir.join("layer.json"))
+            .and_then(|record| check_version(&dir, record.version).map(|()| record))
+        {
+            Ok(record) if layout.layer(record.chain_id) == dir => catalog.put_layer(record, None),
+            Ok(_) => discard(&dir, &"it is not where its record says", layout, trash),
+            Err(e) => discard(&dir, &e, layout, trash),
+        }
+    })?;
+    each_entry(&layout.records(), |dir| {
+        let loaded = layout::read::<ImageRecord>(&dir.join("image.json")).and_then(|record| {
+            check_version(&dir, record.version)?;
+            let path = dir.join("config.json");
+            let config = fs::read(&path).map_err(StoreError::io("read", &path))?;
+            let image = keeper::build(layout, &catalog, pins, &record, &config)?;
+            Ok((record, image))
+        });
+        match loaded {
+            Ok((record, image)) => catalog.put_image(record, Arc::new(image)),
+            Err(e) => discard(&dir, &e, layout, trash),
+        }
+    })?;
+    Ok(catalog)
+}
+
+fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
+    if found > VERSION {
+        return Err(StoreError::Version {
+            path: path.to_owned(),
+            found,
+            known: VERSION,
+        });
+    }
+    Ok(())
+}
+
+fn each_entry(dir: &Path, mut each: impl FnMut(PathBuf)) -> Result<(), StoreError> {
+    for entry in fs::read_dir(dir).map_err(StoreError::io("read", dir))? {
+        each(entry.map_err(StoreError::io("read", dir))?.path());
+    }
+    Ok(())
+}
+
+fn discard(dir: &Path, why: &dyn std::fmt::Display, layout: &Layout, trash: &Trash) {
+    tracing::warn!(path = %dir.display(), reason = %why, "discarding from the image store");
+    if let Err(e) = trash.discard(dir, &layout.trash()) {
+        tracing::warn!(path = %dir.display(), error = %e, "cannot discard");
+    }
+}

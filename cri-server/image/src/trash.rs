@@ -1,0 +1,175 @@
+//! Deletes directory trees in the background.
+//!
+//! A tree is first renamed into a trash directory on its own file system, which takes it out of
+//! sight at once; one thread then deletes it. What a crash leaves there is deleted at the next
+//! start. The trees are foreign: a container may nest directories deeper than any stack, so
+//! subdirectories are moved up to the trash directory instead of being descended into.
+
+use std::ffi::CStr;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
+
+use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
+use rustix::io::Errno;
+
+use crate::error::StoreError;
+
+/// Names in a trash directory only have to differ within one run and from leftovers.
+static NEXT: AtomicU64 = AtomicU64::new(0);
+
+/// The deleting thread's entrance. The thread ends when all clones are gone and all is deleted.
+#[derive(Debug, Clone)]
+pub(crate) struct Trash {
+    sender: mpsc::Sender<PathBuf>,
+}
+
+impl Trash {
+    /// Starts the thread.
+    pub(crate) fn start() -> Result<Self, StoreError> {
+        let (sender, receiver) = mpsc::channel::<PathBuf>();
+        std::thread::Builder::new()
+            .name("trash".into())
+            .spawn(move || receiver.into_iter().for_each(|path| delete_logged(&path)))
+            .map_err(StoreError::io("start a thread for", Path::new("trash")))?;
+        Ok(Self { sender })
+    }
+
+    /// Takes `path` out of sight into `trash` and deletes it later. A missing path is fine.
+    pub(crate) fn discard(&self, path: &Path, trash: &Path) -> Result<(), StoreError> {
+        let target = fresh(trash);
+        match std::fs::rename(path, &target) {
+            Ok(()) => {
+                self.delete(target);
+                Ok(())
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+            Err(e) => Err(StoreError::io("move to the trash", path)(e)),
+        }
+    }
+
+    /// Deletes what earlier runs left in `trash`.
+    pub(crate) fn sweep(&self, trash: &Path) -> Result<(), StoreError> {
+        for entry in std::fs::read_dir(trash).map_err(StoreError::io("read", trash))? {
+            self.delete(entry.map_err(StoreError::io("read", trash))?.path());
+        }
+        Ok(())
+    }
+
+    fn delete(&self, path: PathBuf) {
+        if let Err(mpsc::SendError(path)) = self.sender.send(path) {
+            tracing::warn!(path = %path.display(), "deletion is put off until the next start");
+        }
+    }
+}
+
+fn fresh(trash: &Path) -> PathBuf {
+    let n = NEXT.fetch_add(1, Ordering::Relaxed);
+    trash.join(format!("{}-{n}", std::process::id()))
+}
+
+fn delete_logged(path: &Path) {
+    if let Err(e) = delete(path) {
+        tracing::warn!(path = %path.display(), error = %e, "cannot delete");
+    }
+}
+
+/// Deletes `path`, which must be an entry of a trash directory.
+fn delete(path: &Path) -> io::Result<()> {
+    let trash = path.parent().unwrap_or(Path::new("."));
+    let mut queue = vec![path.to_owned()];
+    while let Some(next) = queue.pop() {
+        match unlinkat(CWD, &next, AtFlags::empty()) {
+            Ok(()) | Err(Errno::NOENT) => continue,
+            // EPERM is what POSIX has unlink answer for a directory, EISDIR what Linux does.
+            Err(Errno::ISDIR | Errno::PERM) => {}
+            Err(e) => return Err(e.into()),
+        }
+        empty(&next, trash, &mut queue)?;
+        unlinkat(CWD, &next, AtFlags::REMOVEDIR)?;
+    }
+    Ok(())
+}
+
+/// Unlinks the files of `dir` and moves its subdirectories up into `trash` and `queue`.
+fn empty(dir: &Path, trash: &Path, queue: &mut Vec<PathBuf>) -> io::Result<()> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    let fd = openat(CWD, dir, flags, Mode::empty())?;
+    let dot_or_dotdot = |name: &CStr| matches!(name.to_bytes(), b"." | b"..");
+    for entry in Dir::read_from(&fd)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        if dot_or_dotdot(name) {
+            continue;
+        }
+        if entry.file_type() != FileType::Directory
+            && unlinkat(&fd, name, AtFlags::empty()) != Err(Errno::ISDIR)
+        {
+            continue;
+        }
+        if unlinkat(&fd, name, AtFlags::REMOVEDIR).is_err() {
+            let target = fresh(trash);
+            renameat(&fd, name, CWD, &target)?;
+            queue.push(target);
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::symlink;
+
+    fn trash_with(build: impl FnOnce(&Path)) -> (tempfile::TempDir, PathBuf) {
+        let area = tempfile::tempdir().unwrap();
+        let trash = area.path().join("trash");
+        std::fs::create_dir_all(trash.join("x")).unwrap();
+        build(&trash.join("x"));
+        (area, trash)
+    }
+
+    fn is_empty(dir: &Path) -> bool {
+        std::fs::read_dir(dir).unwrap().next().is_none()
+    }
+
+    #[test]
+    fn deletes_a_tree_and_not_what_its_links_name() {
+        let outside = tempfile::tempdir().unwrap();
+        std::fs::write(outside.path().join("kept"), "x").unwrap();
+        let (_area, trash) = trash_with(|x| {
+            std::fs::create_dir_all(x.join("a/b/c")).unwrap();
+            std::fs::write(x.join("a/b/file"), "x").unwrap();
+            symlink(outside.path(), x.join("a/link")).unwrap();
+        });
+        delete(&trash.join("x")).unwrap();
+        assert!(is_empty(&trash));
+        assert!(outside.path().join("kept").exists());
+    }
+
+    #[test]
+    fn deletes_nesting_deeper_than_a_path_can_name() {
+        let (_area, trash) = trash_with(|x| {
+            let flags = OFlags::PATH | OFlags::DIRECTORY;
+            let mut at = openat(CWD, x, flags, Mode::empty()).unwrap();
+            for _ in 0..20_000 {
+                rustix::fs::mkdirat(&at, "d", Mode::RWXU).unwrap();
+                at = openat(&at, "d", flags, Mode::empty()).unwrap();
+            }
+        });
+        delete(&trash.join("x")).unwrap();
+        assert!(is_empty(&trash));
+    }
+
+    #[test]
+    fn discard_hides_at_once_and_forgives_absence() {
+        let (area, trash) = trash_with(|_| {});
+        let victim = area.path().join("victim");
+        std::fs::create_dir(&victim).unwrap();
+        let thread = Trash::start().unwrap();
+        thread.discard(&victim, &trash).unwrap();
+        assert!(!victim.exists());
+        thread.discard(&victim, &trash).unwrap();
+    }
+}
