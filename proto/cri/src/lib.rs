@@ -13,7 +13,9 @@
 //! - the checked-in code is what `api.proto` generates (`tests/generated.rs`);
 //! - no secret is printed by `{:?}` (`redact`): registry credentials never, and the values of
 //!   environment variables neither, because Kubernetes Secrets reach containers that way;
-//! - maps are ordered, so that equal messages encode to equal bytes.
+//! - maps are ordered, so that equal messages encode to equal bytes;
+//! - no bytes make a decoder panic, and fields of a later release are skipped
+//!   (`tests/foreign_bytes.rs`).
 
 #![forbid(unsafe_code)]
 
