@@ -1,1 +1,35 @@
-//! Placeholder, see ARCHITECTURE.md.
+//! The daemon's configuration: keys, their defaults, and where they are read from.
+//!
+//! [`Config::load`] reads a TOML file and, after it, the `*.toml` files of the directory of the
+//! same name with `.d` appended, in the order of their names: later ones win, key by key, and
+//! lists are replaced whole. Command line flags ([`Overrides`]) win over all files.
+//!
+//! Map: [`Config`] and its sections; [`endpoint`], [`size`], [`span`], [`sysctl`] and [`ulimit`]
+//! the types of values; `load` files, merging and errors; `reload` what a running daemon takes up.
+//!
+//! Invariants: every key has a default, so an empty file is a complete one; a key that is not
+//! known and a value that cannot be meant are refused with file, line and key, never passed over;
+//! what [`Config`] holds has been checked, nobody checks it again.
+
+#![forbid(unsafe_code)]
+
+mod config;
+pub mod endpoint;
+mod load;
+mod reload;
+pub mod size;
+pub mod span;
+pub mod sysctl;
+pub mod ulimit;
+
+pub use config::{
+    CgroupDriver, Config, Container, Image, Log, LogFormat, LogLevel, Network, Runtime, Shim,
+};
+pub use endpoint::Endpoint;
+pub use load::{ConfigError, DEFAULT_PATH, Loaded, Overrides};
+pub use reload::Reload;
+pub use size::Size;
+pub use span::Span;
+
+/// The default configuration file, with a comment on every key.
+pub const DEFAULT_FILE: &str = include_str!("../../dist/skiff.toml");
