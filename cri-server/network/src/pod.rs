@@ -6,6 +6,8 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::result::Success;
+
 /// The interface every pod gets.
 pub const INTERFACE: &str = "eth0";
 
@@ -86,6 +88,8 @@ pub struct Attachment {
     /// Addresses of the pod's `eth0` in the plugins' order, at least one; the first is the pod's
     /// address.
     pub ips: Vec<IpAddr>,
+    /// All that the plugins said.
+    pub result: Success,
 }
 
 /// Whether pods can be given a network now, and if not, exactly why.
