@@ -1,5 +1,6 @@
 //! Resource limits of processes.
 
+use oci_spec::OciSpecError;
 use oci_spec::runtime::{PosixRlimit, PosixRlimitBuilder, PosixRlimitType};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -62,12 +63,9 @@ pub struct Ulimit {
 
 impl Ulimit {
     /// The same as the runtime-spec has it.
-    pub fn rlimit(&self, name: UlimitName) -> Result<PosixRlimit, oci_spec::OciSpecError> {
-        PosixRlimitBuilder::default()
-            .typ(name.rlimit())
-            .soft(self.soft.0)
-            .hard(self.hard.0)
-            .build()
+    pub fn rlimit(&self, name: UlimitName) -> Result<PosixRlimit, OciSpecError> {
+        let builder = PosixRlimitBuilder::default().typ(name.rlimit());
+        builder.soft(self.soft.0).hard(self.hard.0).build()
     }
 }
 

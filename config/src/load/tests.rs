@@ -89,7 +89,7 @@ fn errors_name_file_line_and_key() {
         ),
         (
             "[container]\ndefault_capabilities = [\n'CHOWN',\n'CHOWNS']",
-            "f.toml:4: container.default_capabilities: no variant for CHOWNS",
+            "f.toml:2: container.default_capabilities: no variant for CHOWNS",
         ),
         (
             "[container.default_sysctls]\n'kernel.panic' = '1'",

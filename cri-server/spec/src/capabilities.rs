@@ -9,30 +9,8 @@ use crate::input::{Defaults, HostFeatures};
 /// Stands for every capability there is.
 const ALL: &str = "ALL";
 
-/// The capabilities that container runtimes give unless told otherwise. Images count on these
-/// fourteen.
-pub fn default_capabilities() -> Capabilities {
-    [
-        Capability::AuditWrite,
-        Capability::Chown,
-        Capability::DacOverride,
-        Capability::Fowner,
-        Capability::Fsetid,
-        Capability::Kill,
-        Capability::Mknod,
-        Capability::NetBindService,
-        Capability::NetRaw,
-        Capability::Setfcap,
-        Capability::Setgid,
-        Capability::Setpcap,
-        Capability::Setuid,
-        Capability::SysChroot,
-    ]
-    .into()
-}
-
 /// Reads a capability's name in any case, with or without `CAP_`.
-pub fn parse_capability(name: &str) -> Option<Capability> {
+fn parse(name: &str) -> Option<Capability> {
     let upper = name.to_ascii_uppercase();
     upper.strip_prefix("CAP_").unwrap_or(&upper).parse().ok()
 }
@@ -80,14 +58,13 @@ pub(crate) fn capabilities(
         set.retain(|capability| !drop.single.contains(capability));
         ambient.retain(|capability| !drop.single.contains(capability));
     }
-    let built = LinuxCapabilitiesBuilder::default()
+    let builder = LinuxCapabilitiesBuilder::default()
         .bounding(set.clone())
         .effective(set.clone())
         .permitted(set)
         .inheritable(ambient.clone())
-        .ambient(ambient)
-        .build();
-    built.map_err(|e| SpecError::invalid("linux.security_context.capabilities", e.to_string()))
+        .ambient(ambient);
+    Ok(builder.build()?)
 }
 
 struct Names {
@@ -105,7 +82,7 @@ fn names(list: &[String], field: &str) -> Result<Names, SpecError> {
             names.all = true;
             continue;
         }
-        let capability = parse_capability(name).ok_or_else(|| {
+        let capability = parse(name).ok_or_else(|| {
             let field = format!("linux.security_context.capabilities.{field}[{i}]");
             SpecError::invalid(field, format!("{name:?} is not a capability"))
         })?;

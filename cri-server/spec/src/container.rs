@@ -59,15 +59,15 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
     let root = RootBuilder::default()
         .path("rootfs")
         .readonly(context.is_some_and(|context| context.readonly_rootfs));
-    SpecBuilder::default()
+    let spec = SpecBuilder::default()
         .version(VERSION)
-        .root(root.build().map_err(refused)?)
+        .root(root.build()?)
         .process(process(input)?)
         .mounts(mounts.mounts)
         .annotations(annotations(input))
-        .linux(linux.build().map_err(refused)?)
-        .build()
-        .map_err(refused)
+        .linux(linux.build()?)
+        .build()?;
+    Ok(spec)
 }
 
 fn pod_is_privileged(input: &Input<'_>) -> bool {
@@ -77,8 +77,4 @@ fn pod_is_privileged(input: &Input<'_>) -> bool {
         .as_ref()
         .and_then(|l| l.security_context.as_ref());
     context.is_some_and(|context| context.privileged)
-}
-
-fn refused(error: oci_spec::OciSpecError) -> SpecError {
-    SpecError::invalid("container", error.to_string())
 }

@@ -68,16 +68,15 @@ fn check(device: &RequestedDevice, i: usize) -> Result<(), SpecError> {
 }
 
 fn node(device: &HostDevice, path: &std::path::Path) -> Result<LinuxDevice, SpecError> {
-    LinuxDeviceBuilder::default()
+    let builder = LinuxDeviceBuilder::default()
         .path(path)
         .typ(device.kind)
         .major(i64::from(device.major))
         .minor(i64::from(device.minor))
         .file_mode(device.mode)
         .uid(device.uid)
-        .gid(device.gid)
-        .build()
-        .map_err(|e| SpecError::invalid("devices", e.to_string()))
+        .gid(device.gid);
+    Ok(builder.build()?)
 }
 
 fn rule(

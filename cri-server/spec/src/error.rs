@@ -20,6 +20,9 @@ pub enum SpecError {
         /// What is missing.
         reason: String,
     },
+    /// The specification could not be put together.
+    #[error("runtime specification: {0}")]
+    Incomplete(String),
     /// A recursive read-only mount that this host cannot make. The text starts with the word
     /// that a kubelet looks for (cri-api `ErrRROUnsupported`).
     #[error("RROUnsupported: {field}: {reason}")]
@@ -48,12 +51,19 @@ impl SpecError {
         }
     }
 
-    /// Path of the field that is at fault.
+    /// Path of the field that is at fault; empty when none is.
     pub fn field(&self) -> &str {
         match self {
+            Self::Incomplete(_) => "",
             Self::Invalid { field, .. }
             | Self::Unsupported { field, .. }
             | Self::RecursiveReadOnly { field, .. } => field,
         }
+    }
+}
+
+impl From<oci_spec::OciSpecError> for SpecError {
+    fn from(error: oci_spec::OciSpecError) -> Self {
+        Self::Incomplete(error.to_string())
     }
 }

@@ -134,12 +134,18 @@ pub struct Defaults {
     pub rlimits: Vec<PosixRlimit>,
 }
 
-impl Default for Defaults {
-    fn default() -> Self {
-        Self {
-            capabilities: crate::default_capabilities(),
-            rlimits: Vec::new(),
-        }
+impl TryFrom<&skiff_config::Container> for Defaults {
+    type Error = crate::SpecError;
+
+    fn try_from(container: &skiff_config::Container) -> Result<Self, Self::Error> {
+        let rlimits = container
+            .default_ulimits
+            .iter()
+            .map(|(name, limit)| limit.rlimit(*name));
+        Ok(Self {
+            capabilities: container.default_capabilities.iter().copied().collect(),
+            rlimits: rlimits.collect::<Result<_, _>>()?,
+        })
     }
 }
 

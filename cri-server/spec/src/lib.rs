@@ -29,7 +29,6 @@ pub mod signal;
 mod sysctl;
 pub mod user;
 
-pub use capabilities::{default_capabilities, parse_capability};
 pub use container::container_spec;
 pub use error::SpecError;
 pub use input::{

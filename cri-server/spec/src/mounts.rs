@@ -99,7 +99,7 @@ fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, SpecError> {
             .chain(access)
             .map(str::to_owned)
             .collect();
-        mount(destination.into(), kind, source.into(), options, "mounts")
+        mount(destination.into(), kind, source.into(), options)
     })
     .collect()
 }
@@ -204,7 +204,7 @@ fn requested_mount(
         }
         options.push(option.clone());
     }
-    mount(destination, "bind", source, options, &at("container_path"))
+    mount(destination, "bind", source, options)
 }
 
 fn propagation(request: &cri::Mount, field: &str) -> Result<&'static str, SpecError> {
@@ -272,13 +272,10 @@ fn mount(
     kind: &str,
     source: PathBuf,
     options: Vec<String>,
-    field: &str,
 ) -> Result<Mount, SpecError> {
-    MountBuilder::default()
+    let builder = MountBuilder::default()
         .destination(destination)
         .typ(kind)
-        .source(source)
-        .options(options)
-        .build()
-        .map_err(|e| SpecError::invalid(field, e.to_string()))
+        .source(source);
+    Ok(builder.options(options).build()?)
 }

@@ -52,12 +52,12 @@ pub fn exec_process(container: &Spec, command: &[String], tty: bool) -> Option<P
 }
 
 fn oci_user(user: &User) -> Result<oci_spec::runtime::User, SpecError> {
-    UserBuilder::default()
+    let groups = user.groups.clone();
+    let builder = UserBuilder::default()
         .uid(user.uid)
         .gid(user.gid)
-        .additional_gids(user.groups.clone())
-        .build()
-        .map_err(|e| SpecError::invalid("user", e.to_string()))
+        .additional_gids(groups);
+    Ok(builder.build()?)
 }
 
 /// The request's command replaces the image's entrypoint and, with it, the image's arguments; the

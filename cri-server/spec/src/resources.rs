@@ -28,12 +28,12 @@ pub(crate) fn resources(
     let mut builder = LinuxResourcesBuilder::default().devices(rules);
     let (cpu, any_cpu) = cpu(request, &unified)?;
     if any_cpu {
-        builder = builder.cpu(cpu.build().map_err(refused)?);
+        builder = builder.cpu(cpu.build()?);
     }
     let limit = at_least("memory_limit_in_bytes", request.memory_limit_in_bytes, -1)?;
     if limit != 0 && !unified.contains_key("memory.max") {
         let memory = LinuxMemoryBuilder::default().limit(limit);
-        builder = builder.memory(memory.build().map_err(refused)?);
+        builder = builder.memory(memory.build()?);
     }
     let hugepages = hugepages(&request.hugepage_limits, host)?;
     if !hugepages.is_empty() {
@@ -42,7 +42,7 @@ pub(crate) fn resources(
     if !unified.is_empty() {
         builder = builder.unified(unified);
     }
-    builder.build().map_err(refused)
+    Ok(builder.build()?)
 }
 
 fn cpu(
@@ -171,7 +171,7 @@ fn hugepages(
         let bytes = i64::try_from(limit.limit)
             .map_err(|_| SpecError::invalid(field, format!("{} is too large", limit.limit)))?;
         let entry = LinuxHugepageLimitBuilder::default().page_size(limit.page_size.as_str());
-        list.push(entry.limit(bytes).build().map_err(refused)?);
+        list.push(entry.limit(bytes).build()?);
     }
     Ok(list)
 }
@@ -185,8 +185,4 @@ fn at_least(field: &str, value: i64, least: i64) -> Result<i64, SpecError> {
 
 fn invalid(field: &str, reason: String) -> SpecError {
     SpecError::invalid(format!("linux.resources.{field}"), reason)
-}
-
-fn refused(error: oci_spec::OciSpecError) -> SpecError {
-    SpecError::invalid("linux.resources", error.to_string())
 }
