@@ -108,13 +108,7 @@ fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, SpecError> {
 fn pod_mounts(input: &Input<'_>) -> Result<Vec<Mount>, SpecError> {
     let shm = PathBuf::from("/dev/shm");
     let mut mounts = vec![if input.pod.host_ipc {
-        mount(
-            shm.clone(),
-            "bind",
-            shm,
-            words("rbind rprivate rw"),
-            "mounts",
-        )?
+        mount(shm.clone(), "bind", shm, words("rbind rprivate rw"))?
     } else {
         // The shim puts the pod's shared one here, with the size it was adopted with.
         mount(
@@ -122,7 +116,6 @@ fn pod_mounts(input: &Input<'_>) -> Result<Vec<Mount>, SpecError> {
             "tmpfs",
             "shm".into(),
             words("nosuid noexec nodev mode=1777"),
-            "mounts",
         )?
     }];
     let context = input
@@ -143,13 +136,7 @@ fn pod_mounts(input: &Input<'_>) -> Result<Vec<Mount>, SpecError> {
         if let Some(source) = source {
             let mut options = words("rbind rprivate");
             options.push(access.to_owned());
-            mounts.push(mount(
-                destination.into(),
-                "bind",
-                source.clone(),
-                options,
-                "mounts",
-            )?);
+            mounts.push(mount(destination.into(), "bind", source.clone(), options)?);
         }
     }
     Ok(mounts)
