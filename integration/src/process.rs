@@ -1,0 +1,61 @@
+//! Processes of the node, read from /proc.
+
+use std::fs;
+
+/// The ids of the processes whose command name, as the kernel keeps it (15 bytes), is `name`.
+pub fn named(name: &str) -> Vec<u32> {
+    let kept = &name[..name.len().min(15)];
+    all()
+        .into_iter()
+        .filter(|pid| command(*pid).as_deref() == Some(kept))
+        .collect()
+}
+
+/// The ids of all processes that are not kernel threads.
+pub fn all() -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else {
+        return Vec::new();
+    };
+    let pids = entries
+        .flatten()
+        .filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &u32| fs::read_link(format!("/proc/{pid}/exe")).is_ok())
+        .collect()
+}
+
+/// The command name of a process.
+pub fn command(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/comm"))
+        .ok()
+        .map(|name| name.trim_end().to_owned())
+}
+
+/// A field of /proc/PID/status or smaps_rollup that is in kB, in bytes.
+fn field(path: &str, name: &str) -> Option<u64> {
+    let text = fs::read_to_string(path).ok()?;
+    let line = text.lines().find(|line| line.starts_with(name))?;
+    let kib: u64 = line[name.len()..]
+        .trim_start_matches(':')
+        .trim()
+        .strip_suffix(" kB")?
+        .trim()
+        .parse()
+        .ok()?;
+    Some(kib << 10)
+}
+
+/// Bytes that are resident, shared ones too.
+pub fn resident(pid: u32) -> Option<u64> {
+    field(&format!("/proc/{pid}/status"), "VmRSS")
+}
+
+/// The most that was ever resident, in bytes.
+pub fn peak_resident(pid: u32) -> Option<u64> {
+    field(&format!("/proc/{pid}/status"), "VmHWM")
+}
+
+/// Bytes that would be free if this process alone went: what it shares with no other.
+pub fn unique(pid: u32) -> Option<u64> {
+    let path = format!("/proc/{pid}/smaps_rollup");
+    Some(field(&path, "Private_Clean")? + field(&path, "Private_Dirty")?)
+}
