@@ -204,10 +204,11 @@ mod tests {
             name: "web".into(),
             ..Pod::default()
         };
+        let document = json!({"name": "n", "plugins": [{"type": "bridge"}]});
+        let network = Arc::new(Network::from_document(&document).unwrap());
         Record {
-            version: VERSION,
             pod,
-            network: Value::Null,
+            network,
             result: None,
         }
     }

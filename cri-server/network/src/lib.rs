@@ -133,25 +133,25 @@ impl Cni {
         Arc::clone(&self.0.host.view.load().status)
     }
 
-    /// Attaches a pod to the current network. When that fails, everything is undone; when undoing
-    /// fails too, or the returned future is dropped, the record stays for [`Cni::teardown`].
+    /// Attaches a pod to the current network. When that fails, everything is undone. When undoing
+    /// fails too, or the returned future is dropped, the record stays, for [`Cni::teardown`] or
+    /// [`Cni::gc`].
     pub async fn setup(&self, pod: &Pod) -> Result<Attachment, Error> {
         request::validate(pod)?;
         let _gate = self.0.gate.read().await;
         let not_ready = || Error::NotReady(self.status().message.clone());
         let network = self.network().ok_or_else(not_ready)?;
-        self.owned().insert(pod.id.clone());
-        self.detach(&pod.id, None).await?;
         let mut record = Record {
             pod: pod.clone(),
             network,
             result: None,
         };
-        self.0.cache.write(&record)?;
-        match self.attach(&mut record).await {
-            Ok(attachment) => Ok(attachment),
-            Err(cause) => Err(self.undo(&record, cause).await),
+        self.owned().insert(pod.id.clone());
+        let attached = self.attach(&mut record).await;
+        if attached.is_err() {
+            self.owned().remove(&pod.id);
         }
+        attached
     }
 
     /// Detaches a pod. `netns` is where its network namespace is bound now; `None` means where it
@@ -205,6 +205,21 @@ impl Cni {
     }
 
     async fn attach(&self, record: &mut Record) -> Result<Attachment, Error> {
+        self.detach(&record.pod.id, None).await?;
+        self.0.cache.write(record)?;
+        match self.add(record).await {
+            Ok(attachment) => Ok(attachment),
+            Err(cause) => match self.release(record, &record.pod.netns).await {
+                Ok(()) => Err(cause),
+                Err(undo) => Err(Error::NotUndone {
+                    cause: Box::new(cause),
+                    undo: Box::new(undo),
+                }),
+            },
+        }
+    }
+
+    async fn add(&self, record: &mut Record) -> Result<Attachment, Error> {
         let (success, document) = self.chain(&record.network).add(&record.pod).await?;
         record.result = Some(document);
         let network = record.network.name.clone();
@@ -218,20 +233,6 @@ impl Cni {
             ips,
             result: success,
         })
-    }
-
-    /// Detaches a pod whose attaching failed half-way.
-    async fn undo(&self, record: &Record, cause: Error) -> Error {
-        match self.release(record, &record.pod.netns).await {
-            Ok(()) => {
-                self.owned().remove(&record.pod.id);
-                cause
-            }
-            Err(undo) => Error::NotUndone {
-                cause: Box::new(cause),
-                undo: Box::new(undo),
-            },
-        }
     }
 
     async fn detach(&self, pod_id: &str, netns: Option<&Path>) -> Result<(), Error> {

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::version::{Form, UnknownVersion, Version};
 
@@ -176,22 +176,23 @@ struct LegacyIp {
 /// of version `asked` to hand to the next plugin: untouched but for its version when the answer
 /// has the form of that version, so that keys unknown here are passed on.
 pub(crate) fn parse(json: &[u8], asked: Version) -> Result<(Success, Value), ResultError> {
-    let mut document: Value = serde_json::from_slice(json)?;
-    let answered = match document.get("cniVersion") {
+    let mut object: Map<String, Value> = serde_json::from_slice(json)?;
+    let answered = match object.get("cniVersion") {
         None | Some(Value::Null) => asked,
         Some(Value::String(text)) if text.is_empty() => asked,
         Some(Value::String(text)) => text.parse()?,
         Some(other) => return Err(UnknownVersion::from_value(other).into()),
     };
+    object.insert("cniVersion".into(), asked.as_str().into());
+    let document = Value::Object(object);
     let success = match answered.form() {
         Form::Legacy => Legacy::deserialize(&document)?.into(),
         Form::Tagged | Form::Plain => Success::deserialize(&document)?,
     };
-    if answered.form() != asked.form() {
-        document = success.document(asked)?;
-    } else if let Value::Object(object) = &mut document {
-        object.insert("cniVersion".into(), asked.as_str().into());
+    if answered.form() == asked.form() {
+        return Ok((success, document));
     }
+    let document = success.document(asked)?;
     Ok((success, document))
 }
 
