@@ -23,13 +23,9 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
     if input.config.windows.is_some() {
         return Err(SpecError::unsupported("windows", "this is a Linux node"));
     }
-    let context = input
-        .config
-        .linux
-        .as_ref()
-        .and_then(|l| l.security_context.as_ref());
-    let privileged = context.is_some_and(|context| context.privileged);
-    if privileged && !pod_is_privileged(input) {
+    let context = input.security();
+    let privileged = input.privileged();
+    if privileged && !input.pod_security().is_some_and(|pod| pod.privileged) {
         return Err(SpecError::invalid(
             "linux.security_context.privileged",
             "the pod was not made for privileged containers",
@@ -38,16 +34,16 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
     if let Some(context) = context {
         check_container(context, input.host)?;
     }
-    let devices = devices(input, privileged)?;
+    let devices = devices(input)?;
     let request = input
         .config
         .linux
         .as_ref()
         .and_then(|linux| linux.resources.as_ref());
-    let mounts = mounts(input, privileged)?;
+    let mounts = mounts(input)?;
     let (masked, readonly) = hidden_paths(context)?;
     let mut linux = LinuxBuilder::default()
-        .namespaces(namespaces(input, privileged)?)
+        .namespaces(namespaces(input)?)
         .devices(devices.nodes)
         .resources(resources(request, devices.rules, input.host)?)
         .cgroups_path(input.cgroups_path)
@@ -59,7 +55,7 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
     let root = RootBuilder::default()
         .path("rootfs")
         .readonly(context.is_some_and(|context| context.readonly_rootfs));
-    let spec = SpecBuilder::default()
+    let mut spec = SpecBuilder::default()
         .version(VERSION)
         .root(root.build()?)
         .process(process(input)?)
@@ -67,14 +63,7 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
         .annotations(annotations(input))
         .linux(linux.build()?)
         .build()?;
+    // The builder would name every host alike; the name is the pod's, set in its UTS namespace.
+    spec.set_hostname(None);
     Ok(spec)
-}
-
-fn pod_is_privileged(input: &Input<'_>) -> bool {
-    let context = input
-        .pod_config
-        .linux
-        .as_ref()
-        .and_then(|l| l.security_context.as_ref());
-    context.is_some_and(|context| context.privileged)
 }

@@ -18,7 +18,8 @@ pub(crate) struct DeviceParts {
 
 /// Devices of a container. A privileged one gets every node of the host and may use all; what a
 /// request names goes before those at the same path.
-pub(crate) fn devices(input: &Input<'_>, privileged: bool) -> Result<DeviceParts, SpecError> {
+pub(crate) fn devices(input: &Input<'_>) -> Result<DeviceParts, SpecError> {
+    let privileged = input.privileged();
     if let Some(device) = input.config.cdi_devices.first() {
         let reason = format!("CDI device {:?}", device.name);
         return Err(SpecError::unsupported("CDI_devices[0]", reason));

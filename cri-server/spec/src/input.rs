@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capabilities, LinuxDeviceType, PosixRlimit};
 
-use crate::cri::{ContainerConfig, PodSandboxConfig};
+use crate::cri::{
+    ContainerConfig, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, PodSandboxConfig,
+};
 use crate::user::User;
 
 /// Everything a container's specification depends on.
@@ -35,6 +37,34 @@ pub struct Input<'a> {
     pub defaults: &'a Defaults,
     /// What this host can do.
     pub host: &'a HostFeatures,
+}
+
+impl<'a> Input<'a> {
+    /// The container's security context.
+    pub(crate) fn security(&self) -> Option<&'a LinuxContainerSecurityContext> {
+        self.config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.as_ref())
+    }
+
+    /// The pod's security context.
+    pub(crate) fn pod_security(&self) -> Option<&'a LinuxSandboxSecurityContext> {
+        pod_security(self.pod_config)
+    }
+
+    /// The container asks to be privileged.
+    pub(crate) fn privileged(&self) -> bool {
+        self.security().is_some_and(|context| context.privileged)
+    }
+}
+
+/// A pod's security context.
+pub(crate) fn pod_security(config: &PodSandboxConfig) -> Option<&LinuxSandboxSecurityContext> {
+    config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref())
 }
 
 /// A pod as far as its containers' specifications depend on it.

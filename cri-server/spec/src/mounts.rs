@@ -17,7 +17,7 @@ pub(crate) struct MountParts {
 /// The kernel's file systems first, except where a requested mount covers them; then the pod's
 /// files and the requested mounts together, shallow paths before deep ones so that none hides
 /// another. At equal depth the request's order stays.
-pub(crate) fn mounts(input: &Input<'_>, privileged: bool) -> Result<MountParts, SpecError> {
+pub(crate) fn mounts(input: &Input<'_>) -> Result<MountParts, SpecError> {
     let mut requested = Vec::new();
     let mut rootfs_propagation = None;
     for (i, mount) in input.config.mounts.iter().enumerate() {
@@ -30,7 +30,7 @@ pub(crate) fn mounts(input: &Input<'_>, privileged: bool) -> Result<MountParts, 
             _ => rootfs_propagation,
         };
     }
-    let mut mounts: Vec<Mount> = kernel_mounts(privileged)?;
+    let mut mounts: Vec<Mount> = kernel_mounts(input.privileged())?;
     mounts.retain(|own| {
         !requested
             .iter()
@@ -52,91 +52,53 @@ pub(crate) fn mounts(input: &Input<'_>, privileged: bool) -> Result<MountParts, 
 }
 
 fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, SpecError> {
-    let access = if privileged { "rw" } else { "ro" };
-    // A privileged container is in the host's cgroup namespace. There a new cgroup2 mount would
-    // change the options of the host's own (nsdelegate would be lost), a bind mount does not.
-    let cgroup = if privileged {
-        (
-            "/sys/fs/cgroup",
-            "bind",
-            "/sys/fs/cgroup",
-            "rbind,rprivate,nosuid,noexec,nodev,relatime",
-        )
+    let mut mounts = vec![
+        kernel("/proc", "proc", "nosuid noexec nodev")?,
+        kernel("/dev", "tmpfs", "nosuid strictatime mode=755 size=65536k")?,
+        kernel(
+            "/dev/pts",
+            "devpts",
+            "nosuid noexec newinstance ptmxmode=0666 mode=0620 gid=5",
+        )?,
+        kernel("/dev/mqueue", "mqueue", "nosuid noexec nodev")?,
+    ];
+    if privileged {
+        mounts.push(kernel("/sys", "sysfs", "nosuid noexec nodev rw")?);
+        // A privileged container is in the host's cgroup namespace. There a new cgroup2 mount
+        // changes the options of the host's own (nsdelegate is lost); a bind mount does not.
+        let options = "nosuid noexec nodev relatime rw";
+        mounts.push(bind(
+            "/sys/fs/cgroup".into(),
+            "/sys/fs/cgroup".into(),
+            options,
+        )?);
     } else {
-        (
-            "/sys/fs/cgroup",
-            "cgroup",
-            "cgroup",
-            "nosuid,noexec,nodev,relatime",
-        )
-    };
-    let dev = "nosuid,strictatime,mode=755,size=65536k";
-    let pts = "nosuid,noexec,newinstance,ptmxmode=0666,mode=0620,gid=5";
-    [
-        ("/proc", "proc", "proc", "nosuid,noexec,nodev", None),
-        ("/dev", "tmpfs", "tmpfs", dev, None),
-        ("/dev/pts", "devpts", "devpts", pts, None),
-        (
-            "/dev/mqueue",
-            "mqueue",
-            "mqueue",
-            "nosuid,noexec,nodev",
-            None,
-        ),
-        (
-            "/sys",
-            "sysfs",
-            "sysfs",
-            "nosuid,noexec,nodev",
-            Some(access),
-        ),
-        (cgroup.0, cgroup.1, cgroup.2, cgroup.3, Some(access)),
-    ]
-    .into_iter()
-    .map(|(destination, kind, source, options, access)| {
-        let options = options
-            .split(',')
-            .chain(access)
-            .map(str::to_owned)
-            .collect();
-        mount(destination.into(), kind, source.into(), options)
-    })
-    .collect()
+        mounts.push(kernel("/sys", "sysfs", "nosuid noexec nodev ro")?);
+        let options = "nosuid noexec nodev relatime ro";
+        mounts.push(kernel("/sys/fs/cgroup", "cgroup", options)?);
+    }
+    Ok(mounts)
 }
 
 /// /dev/shm and the pod's files in /etc.
 fn pod_mounts(input: &Input<'_>) -> Result<Vec<Mount>, SpecError> {
-    let shm = PathBuf::from("/dev/shm");
     let mut mounts = vec![if input.pod.host_ipc {
-        mount(shm.clone(), "bind", shm, words("rbind rprivate rw"))?
+        bind("/dev/shm".into(), "/dev/shm".into(), "rw")?
     } else {
         // The shim puts the pod's shared one here, with the size it was adopted with.
-        mount(
-            shm,
-            "tmpfs",
-            "shm".into(),
-            words("nosuid noexec nodev mode=1777"),
-        )?
+        kernel("/dev/shm", "tmpfs", "nosuid noexec nodev mode=1777")?
     }];
-    let context = input
-        .config
-        .linux
-        .as_ref()
-        .and_then(|l| l.security_context.as_ref());
-    let access = if context.is_some_and(|c| c.readonly_rootfs) {
-        "ro"
-    } else {
-        "rw"
-    };
+    let readonly = input
+        .security()
+        .is_some_and(|context| context.readonly_rootfs);
     for (destination, source) in [
         ("/etc/hostname", &input.pod.hostname_path),
         ("/etc/hosts", &input.pod.hosts_path),
         ("/etc/resolv.conf", &input.pod.resolv_conf_path),
     ] {
         if let Some(source) = source {
-            let mut options = words("rbind rprivate");
-            options.push(access.to_owned());
-            mounts.push(mount(destination.into(), "bind", source.clone(), options)?);
+            let access = if readonly { "ro" } else { "rw" };
+            mounts.push(bind(destination.into(), source.clone(), access)?);
         }
     }
     Ok(mounts)
@@ -181,17 +143,19 @@ fn requested_mount(
         let reason = format!("{:?} is not an absolute path", request.host_path);
         return Err(SpecError::invalid(at("host_path"), reason));
     }
-    let mut options = words("rbind");
-    options.push(propagation(request, &at("propagation"))?.to_owned());
-    options.push(access(request, &at("recursive_read_only"), host)?.to_owned());
+    let mut options = vec![
+        "rbind",
+        propagation(request, &at("propagation"))?,
+        access(request, &at("recursive_read_only"), host)?,
+    ];
     for option in &request.mount_options {
         if !["noexec", "nodev", "nosuid"].contains(&option.as_str()) {
             let reason = format!("{option:?} is not noexec, nodev or nosuid");
             return Err(SpecError::invalid(at("mount_options"), reason));
         }
-        options.push(option.clone());
+        options.push(option);
     }
-    mount(destination, "bind", source, options)
+    mount(destination, "bind", source, &options)
 }
 
 fn propagation(request: &cri::Mount, field: &str) -> Result<&'static str, SpecError> {
@@ -250,16 +214,30 @@ fn container_path(path: &str, field: &str) -> Result<PathBuf, SpecError> {
     Ok(clean)
 }
 
-fn words(options: &str) -> Vec<String> {
-    options.split(' ').map(str::to_owned).collect()
+fn kernel(destination: &str, kind: &str, options: &str) -> Result<Mount, SpecError> {
+    mount(
+        destination.into(),
+        kind,
+        kind.into(),
+        &options.split(' ').collect::<Vec<_>>(),
+    )
+}
+
+fn bind(destination: PathBuf, source: PathBuf, options: &str) -> Result<Mount, SpecError> {
+    let options: Vec<_> = ["rbind", "rprivate"]
+        .into_iter()
+        .chain(options.split(' '))
+        .collect();
+    mount(destination, "bind", source, &options)
 }
 
 fn mount(
     destination: PathBuf,
     kind: &str,
     source: PathBuf,
-    options: Vec<String>,
+    options: &[&str],
 ) -> Result<Mount, SpecError> {
+    let options: Vec<_> = options.iter().map(|option| (*option).to_owned()).collect();
     let builder = MountBuilder::default()
         .destination(destination)
         .typ(kind)

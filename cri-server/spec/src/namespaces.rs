@@ -6,7 +6,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceTyp
 
 use crate::SpecError;
 use crate::cri::{NamespaceMode, NamespaceOption, PodSandboxConfig};
-use crate::input::{Input, PodNetwork};
+use crate::input::{Input, PodNetwork, pod_security};
 
 /// What a pod's configuration asks of the pod itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,10 +21,7 @@ pub struct PodNamespaces {
 
 /// Reads `linux.security_context.namespace_options` of a pod.
 pub fn pod_namespaces(config: &PodSandboxConfig) -> Result<PodNamespaces, SpecError> {
-    let context = config
-        .linux
-        .as_ref()
-        .and_then(|linux| linux.security_context.as_ref());
+    let context = pod_security(config);
     let options = context
         .and_then(|context| context.namespace_options.as_ref())
         .cloned()
@@ -49,10 +46,7 @@ pub fn pod_namespaces(config: &PodSandboxConfig) -> Result<PodNamespaces, SpecEr
 /// `namespace_options` a container follows its pod. Every container has its own mount namespace,
 /// and its own cgroup namespace unless it is privileged: such ones see the host's cgroups
 /// (KEP-2254).
-pub(crate) fn namespaces(
-    input: &Input<'_>,
-    privileged: bool,
-) -> Result<Vec<LinuxNamespace>, SpecError> {
+pub(crate) fn namespaces(input: &Input<'_>) -> Result<Vec<LinuxNamespace>, SpecError> {
     let options = options(input);
     user_namespace(&options)?;
     let mut list = vec![namespace(LinuxNamespaceType::Mount, None)?];
@@ -79,7 +73,7 @@ pub(crate) fn namespaces(
         )?);
     }
     list.extend(pid_namespace(input, &options)?);
-    if !privileged {
+    if !input.privileged() {
         list.push(namespace(LinuxNamespaceType::Cgroup, None)?);
     }
     Ok(list)
@@ -87,19 +81,12 @@ pub(crate) fn namespaces(
 
 fn options(input: &Input<'_>) -> NamespaceOption {
     let of_container = input
-        .config
-        .linux
-        .as_ref()
-        .and_then(|l| l.security_context.as_ref());
+        .security()
+        .and_then(|context| context.namespace_options.as_ref());
     let of_pod = input
-        .pod_config
-        .linux
-        .as_ref()
-        .and_then(|l| l.security_context.as_ref());
-    of_container
-        .and_then(|context| context.namespace_options.clone())
-        .or_else(|| of_pod.and_then(|context| context.namespace_options.clone()))
-        .unwrap_or_default()
+        .pod_security()
+        .and_then(|context| context.namespace_options.as_ref());
+    of_container.or(of_pod).cloned().unwrap_or_default()
 }
 
 fn pid_namespace(
@@ -134,11 +121,7 @@ fn pid_namespace(
 }
 
 fn pod_is_in_host_pid(input: &Input<'_>) -> bool {
-    let context = input
-        .pod_config
-        .linux
-        .as_ref()
-        .and_then(|l| l.security_context.as_ref());
+    let context = input.pod_security();
     let options = context.and_then(|context| context.namespace_options.as_ref());
     options.is_some_and(|options| options.pid == NamespaceMode::Node as i32)
 }
@@ -153,9 +136,7 @@ fn namespace(kind: LinuxNamespaceType, path: Option<PathBuf>) -> Result<LinuxNam
         Some(path) => builder.path(path),
         None => builder,
     };
-    builder
-        .build()
-        .map_err(|e| invalid(&kind.to_string(), e.to_string()))
+    Ok(builder.build()?)
 }
 
 fn mode(value: i32, what: &str) -> Result<NamespaceMode, SpecError> {

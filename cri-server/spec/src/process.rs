@@ -15,11 +15,7 @@ const TERM: &str = "TERM=xterm";
 
 /// The first process.
 pub(crate) fn process(input: &Input<'_>) -> Result<Process, SpecError> {
-    let context = input
-        .config
-        .linux
-        .as_ref()
-        .and_then(|l| l.security_context.as_ref());
+    let context = input.security();
     let builder = ProcessBuilder::default()
         .terminal(input.config.tty)
         .user(oci_user(input.user)?)
@@ -30,9 +26,7 @@ pub(crate) fn process(input: &Input<'_>) -> Result<Process, SpecError> {
         .rlimits(input.defaults.rlimits.clone())
         .no_new_privileges(context.is_some_and(|c| c.no_new_privs))
         .oom_score_adj(oom_score_adj(input)?);
-    builder
-        .build()
-        .map_err(|e| SpecError::invalid("process", e.to_string()))
+    Ok(builder.build()?)
 }
 
 /// The process of an exec: the container's own with another command, with or without a terminal.

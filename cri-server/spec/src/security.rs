@@ -3,7 +3,7 @@
 use crate::SpecError;
 use crate::cri::security_profile::ProfileType;
 use crate::cri::{LinuxContainerSecurityContext, PodSandboxConfig, SeLinuxOption, SecurityProfile};
-use crate::input::HostFeatures;
+use crate::input::{HostFeatures, pod_security};
 
 /// Paths that a container cannot read: the kubelet's own list, for a request that says nothing.
 const MASKED: [&str; 12] = [
@@ -91,11 +91,7 @@ pub fn check_sandbox(config: &PodSandboxConfig, host: &HostFeatures) -> Result<(
     if config.windows.is_some() {
         return Err(SpecError::unsupported("windows", "this is a Linux node"));
     }
-    let Some(context) = config
-        .linux
-        .as_ref()
-        .and_then(|l| l.security_context.as_ref())
-    else {
+    let Some(context) = pod_security(config) else {
         return Ok(());
     };
     let field = |name: &str| format!("linux.security_context.{name}");

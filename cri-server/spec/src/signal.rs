@@ -126,3 +126,6 @@ pub fn stop_signal(config: &ContainerConfig, image: &ImageConfig) -> Result<Sign
         }),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -259,3 +259,6 @@ fn groups(
     groups.dedup();
     Ok(groups)
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,7 @@
+//! CRI requests and the specifications they become.
+
+mod case;
+mod golden;
+mod isolation;
+mod limits;
+mod process;
