@@ -1,0 +1,54 @@
+# `make demo` shows skiff at work, `make test` is everything CI runs. Both need Rust, Go and root on
+# Debian 12 or later; what else is missing is installed from Debian.
+
+export CARGO_TARGET_DIR ?= $(CURDIR)/target
+export SKIFF_LAB_DIR ?= /var/cache/skiff-lab
+BIN := $(CARGO_TARGET_DIR)/bin
+STATIC := x86_64-unknown-linux-gnu
+DRIVERS := $(patsubst integration/src/bin/%.rs,%,$(wildcard integration/src/bin/*.rs))
+
+.PHONY: all build lab demo test check fmt clippy walls deny unit suites clean
+
+all: build
+
+# The shim runs in every pod's namespaces and skiff-oci in anybody's: neither may need a library
+# of the host.
+build:
+	cargo build --release -p skiff-cri-server -p skiff-integration
+	RUSTFLAGS='-C target-feature=+crt-static' \
+	  cargo build --release --target $(STATIC) -p skiff-shim -p skiff-runtime
+	mkdir -p $(BIN)
+	cd $(CARGO_TARGET_DIR)/release && install -t $(BIN) skiffd skiffctl $(DRIVERS)
+	cd $(CARGO_TARGET_DIR)/$(STATIC)/release && install -t $(BIN) skiff-shim skiff-oci
+	for i in floor runc-native; do gcc -O2 -static -Wall -Wextra -o $(BIN)/$$i integration/perf/$$i.c || exit 1; done
+
+lab:
+	integration/lab/setup
+
+demo: build lab
+	integration/demo
+
+test: check unit suites
+
+check: fmt clippy walls deny
+
+fmt:
+	cargo fmt --all --check
+
+clippy:
+	cargo clippy --workspace --all-targets -- -D warnings
+
+walls:
+	.ci/walls
+
+deny:
+	.ci/deny
+
+unit:
+	cargo test --workspace
+
+suites: build lab
+	integration/run
+
+clean:
+	cargo clean
