@@ -1,0 +1,185 @@
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::pipe::{PipeFlags, pipe_with};
+use skiff_runtime::{Stdio, cgroup, create};
+use skiff_shim_proto::message::{Create, Failure, FailureKind, Rootfs};
+
+use crate::container::{Container, Output, State};
+use crate::failure;
+use crate::log::{Log, Stream};
+use crate::peers::Asker;
+use crate::pod::{Pod, has_own_pid_namespace};
+use crate::poll::{Ready, Source};
+use crate::shim::{Now, Shim};
+
+impl Shim {
+    /// Builds a container. Answered when the child has built it or given up.
+    pub(crate) fn create(&mut self, asker: Asker, create: Create) -> Now {
+        self.check_create(&create)?;
+        let pod = self.pod()?;
+        let log = match &create.log_path {
+            Some(path) => Some(
+                Log::open(path)
+                    .map_err(|e| failure::system(format!("open log {}", path.display()), &e))?,
+            ),
+            None => None,
+        };
+        let earlier_oom_kills = cgroup::oom_kills(&create.cgroup);
+        let mut pipes = Pipes::new(&create)?;
+        let init = clone(pod, &create, &self.null, &pipes)?;
+        let key = self.new_key();
+        let mut output = Output::new(log);
+        let mut watched = self
+            .poll
+            .add(init.status_fd(), Source::Progress(key), Ready::IN);
+        let expects_news = watched.is_ok();
+        for (stream, end) in pipes.readers() {
+            watched = watched.and_then(|()| output.read(&self.poll, key, stream, end));
+        }
+        let container = Container {
+            own_pid_namespace: has_own_pid_namespace(&create.spec),
+            id: create.id,
+            state: State::Creating,
+            init,
+            expects_news,
+            cgroup: create.cgroup,
+            earlier_oom_kills,
+            output,
+            stdin: pipes.stdin.take().map(|(_, writer)| writer),
+            exit_path: create.exit_path,
+            started_at: 0,
+            ended: None,
+            failure: None,
+            exit: None,
+            creator: Some(asker),
+            starter: None,
+            removers: Vec::new(),
+            removal: None,
+        };
+        self.containers.insert(key, container);
+        if let Err(e) = watched {
+            self.give_up(
+                key,
+                failure::system("watch the container's descriptors", &e),
+            );
+        }
+        Ok(None)
+    }
+
+    fn check_create(&self, create: &Create) -> Result<(), Failure> {
+        let pod = self.pod()?;
+        let no_longer = |why: &str| Err(failure::new(FailureKind::InvalidState, why));
+        if let Some(why) = &pod.broken {
+            return no_longer(why);
+        }
+        if !self.enders.is_empty() {
+            return no_longer("the pod is ending");
+        }
+        if self.find(&create.id).is_ok() {
+            let message = format!("container {} exists in this pod", create.id);
+            return Err(failure::new(FailureKind::AlreadyExists, message));
+        }
+        let paths = [
+            ("cgroup", Some(&create.cgroup)),
+            ("exit_path", Some(&create.exit_path)),
+            ("log_path", create.log_path.as_ref()),
+        ];
+        for (field, path) in paths {
+            if path.is_some_and(|path| !is_plain(path)) {
+                return Err(failure::invalid(format!(
+                    "container {}: {field} is not an absolute path without ..",
+                    create.id
+                )));
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_plain(path: &Path) -> bool {
+    use std::path::Component;
+    path.is_absolute()
+        && path
+            .components()
+            .all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
+}
+
+fn clone(
+    pod: &Pod,
+    wanted: &Create,
+    null: &OwnedFd,
+    pipes: &Pipes,
+) -> Result<skiff_runtime::Init, Failure> {
+    let rootfs = match &wanted.rootfs {
+        Rootfs::Overlay { lower, upper, work } => skiff_runtime::Rootfs::Overlay {
+            lower: lower.clone(),
+            upper: upper.clone(),
+            work: work.clone(),
+        },
+        Rootfs::Directory(path) => skiff_runtime::Rootfs::Directory(path.clone()),
+    };
+    let stdio = pipes.stdio(null);
+    let mut arguments =
+        skiff_runtime::Create::new(&wanted.id, &wanted.spec, &rootfs, &wanted.cgroup, stdio);
+    arguments.inherit = pod.inherited(&wanted.spec)?;
+    arguments.shm = pod.shm();
+    arguments.pid_namespace = pod.shared_pid(&wanted.spec).map(|init| init.pidfd.as_fd());
+    create(arguments).map_err(|e| {
+        let failure = failure::of(&e);
+        Failure {
+            message: format!("create container {}: {}", wanted.id, failure.message),
+            ..failure
+        }
+    })
+}
+
+/// Pipes of a container: for each a reading and a writing end.
+struct Pipes {
+    /// Only with `Create.stdin`, and without a terminal.
+    stdin: Option<(OwnedFd, OwnedFd)>,
+    /// `None` with a terminal.
+    output: Option<[(OwnedFd, OwnedFd); 2]>,
+}
+
+impl Pipes {
+    fn new(create: &Create) -> Result<Self, Failure> {
+        let process = create.spec.process().as_ref();
+        if process
+            .and_then(|process| process.terminal())
+            .unwrap_or(false)
+        {
+            return Ok(Self {
+                stdin: None,
+                output: None,
+            });
+        }
+        let pipe = || {
+            pipe_with(PipeFlags::CLOEXEC)
+                .map_err(|e| failure::system(format!("make pipes for container {}", create.id), &e))
+        };
+        Ok(Self {
+            stdin: if create.stdin { Some(pipe()?) } else { None },
+            output: Some([pipe()?, pipe()?]),
+        })
+    }
+
+    /// The container's ends.
+    fn stdio<'a>(&'a self, null: &'a OwnedFd) -> Stdio<'a> {
+        let Some([(_, stdout), (_, stderr)]) = &self.output else {
+            return Stdio::Terminal;
+        };
+        let stdin = self.stdin.as_ref().map_or(null, |(reader, _)| reader);
+        Stdio::Fds([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+    }
+
+    /// Our ends of its output; the container's are closed with this.
+    fn readers(&mut self) -> impl Iterator<Item = (Stream, OwnedFd)> {
+        let streams = [Stream::Stdout, Stream::Stderr];
+        let readers = self
+            .output
+            .take()
+            .map(|pipes| pipes.map(|(reader, _)| reader));
+        streams.into_iter().zip(readers.into_iter().flatten())
+    }
+}

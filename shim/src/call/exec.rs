@@ -1,0 +1,109 @@
+use std::os::fd::{AsFd, OwnedFd};
+
+use skiff_runtime::Stdio;
+use skiff_shim_proto::message::{Exec, Failure, FailureKind};
+
+use crate::container::Input;
+use crate::exec::{self, Screen};
+use crate::failure;
+use crate::peers::Asker;
+use crate::poll::{Ready, Source};
+use crate::shim::{Now, Shim};
+
+impl Shim {
+    /// Runs a further process in a container. Answered when the process has ended.
+    pub(crate) fn exec(&mut self, asker: Asker, mut exec: Exec, fds: Vec<OwnedFd>) -> Now {
+        let container = self.find(&exec.id)?;
+        self.advance(container, Input::Exec)?;
+        if self.execs.values().any(|other| other.id == exec.exec_id) {
+            let message = format!("exec {} exists in this pod", exec.exec_id);
+            return Err(failure::new(FailureKind::AlreadyExists, message));
+        }
+        exec.process.set_terminal(Some(exec.terminal));
+        let client = Client::new(&exec, fds)?;
+        let Some(place) = self.containers.get(&container) else {
+            return Err(failure::no_container(&exec.id));
+        };
+        let init = skiff_runtime::exec(skiff_runtime::Exec::new(
+            &exec.process,
+            place.init.pidfd(),
+            &place.cgroup,
+            client.stdio(&self.null),
+        ))
+        .map_err(|e| {
+            let failure = failure::of(&e);
+            Failure {
+                message: format!("exec in container {}: {}", exec.id, failure.message),
+                ..failure
+            }
+        })?;
+        let key = self.new_key();
+        let watched = self
+            .poll
+            .add(init.status_fd(), Source::ExecProgress(key), Ready::IN);
+        if watched.is_err() {
+            // The rest follows when it is reaped.
+            let _ = crate::sys::send_signal(init.pidfd(), libc::SIGKILL);
+        }
+        let running = exec::Exec {
+            id: exec.exec_id,
+            container,
+            asker,
+            init,
+            expects_news: watched.is_ok(),
+            failure: watched
+                .err()
+                .map(|e| failure::system("watch the exec's progress", &e)),
+            ended: None,
+            screen: client.screen(),
+        };
+        self.execs.insert(key, running);
+        Ok(None)
+    }
+}
+
+/// The descriptors that came with an exec.
+struct Client {
+    input: Option<OwnedFd>,
+    output: OwnedFd,
+    /// `None` for a terminal.
+    error: Option<OwnedFd>,
+}
+
+impl Client {
+    fn new(exec: &Exec, fds: Vec<OwnedFd>) -> Result<Self, Failure> {
+        let needed = 1 + usize::from(exec.stdin) + usize::from(!exec.terminal);
+        let wrong =
+            || failure::invalid(format!("exec {}: needs {needed} descriptors", exec.exec_id));
+        if fds.len() != needed {
+            return Err(wrong());
+        }
+        let mut fds = fds.into_iter();
+        Ok(Self {
+            input: if exec.stdin { fds.next() } else { None },
+            output: fds.next().ok_or_else(wrong)?,
+            error: fds.next(),
+        })
+    }
+
+    fn stdio<'a>(&'a self, null: &'a OwnedFd) -> Stdio<'a> {
+        match &self.error {
+            Some(error) => {
+                let input = self.input.as_ref().unwrap_or(null);
+                Stdio::Fds([input.as_fd(), self.output.as_fd(), error.as_fd()])
+            }
+            None => Stdio::Terminal,
+        }
+    }
+
+    /// Keeps what we copy for a terminal, and closes what the process has got itself.
+    fn screen(self) -> Screen {
+        match self.error {
+            Some(_) => Screen::None,
+            None => Screen::Client {
+                input: self.input,
+                output: self.output,
+            },
+        }
+    }
+}

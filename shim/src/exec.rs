@@ -1,0 +1,92 @@
+//! Further processes in containers, while they run.
+
+use std::os::fd::OwnedFd;
+
+use skiff_runtime::Init;
+use skiff_shim_proto::message::{Failure, Reply};
+
+use crate::container::Ended;
+use crate::peers::{Answer, Asker};
+use crate::poll::{Key, Poll};
+use crate::terminal::Terminal;
+
+/// One process that was asked for by an Exec, until its end is told.
+#[derive(Debug)]
+pub(crate) struct Exec {
+    /// The daemon's number.
+    pub(crate) id: u64,
+    /// The container it is in.
+    pub(crate) container: Key,
+    /// Who waits for its end.
+    pub(crate) asker: Asker,
+    pub(crate) init: Init,
+    /// The child still has something to say, and its status descriptor is watched.
+    pub(crate) expects_news: bool,
+    /// Why the child gave up.
+    pub(crate) failure: Option<Failure>,
+    pub(crate) ended: Option<Ended>,
+    pub(crate) screen: Screen,
+}
+
+/// Where an exec's terminal is shown.
+#[derive(Debug)]
+pub(crate) enum Screen {
+    /// It has no terminal: its process holds the client's pipes itself.
+    None,
+    /// The client's ends, until the terminal is there.
+    Client {
+        input: Option<OwnedFd>,
+        output: OwnedFd,
+    },
+    /// The two are connected.
+    Terminal(Terminal),
+}
+
+impl Exec {
+    /// Connects the terminal with its client.
+    pub(crate) fn connect(
+        &mut self,
+        poll: &Poll,
+        key: Key,
+        master: OwnedFd,
+    ) -> rustix::io::Result<()> {
+        if let Screen::Client { input, output } = std::mem::replace(&mut self.screen, Screen::None)
+        {
+            self.screen = Screen::Terminal(Terminal::new(poll, key, master, input, output)?);
+        }
+        Ok(())
+    }
+
+    /// Copies between terminal and client. A client that cannot be waited for is let go.
+    pub(crate) fn copy(&mut self, poll: &Poll) {
+        if let Screen::Terminal(terminal) = &mut self.screen {
+            let copied = match self.ended {
+                Some(_) => terminal.process_ended(poll),
+                None => terminal.copy(poll),
+            };
+            if copied.is_err() {
+                self.disconnect(poll);
+            }
+        }
+    }
+
+    /// Lets the client of a terminal go.
+    pub(crate) fn disconnect(&mut self, poll: &Poll) {
+        if let Screen::Terminal(terminal) = &mut self.screen {
+            terminal.close(poll);
+        }
+        self.screen = Screen::None;
+    }
+
+    /// What to tell, once the process has ended and its terminal is copied.
+    pub(crate) fn answer(&mut self) -> Option<Answer> {
+        let ended = self.ended?;
+        if matches!(&self.screen, Screen::Terminal(terminal) if !terminal.is_done()) {
+            return None;
+        }
+        Some(match self.failure.take() {
+            Some(failure) => Err(failure),
+            None => Ok(Reply::ExecExited { code: ended.code }),
+        })
+    }
+}

@@ -1,0 +1,356 @@
+//! What happens to containers: carries out what their state machine says.
+
+use std::time::{Duration, Instant};
+
+use skiff_runtime::{Progress, cgroup};
+use skiff_shim_proto::message::{Event, Failure, FailureKind, Reply};
+use skiff_shim_proto::record::ExitRecord;
+
+use crate::container::{Action, Container, Ended, Exit, Input, Removal, State, step};
+use crate::log::Stream;
+use crate::poll::Key;
+use crate::shim::Shim;
+use crate::{clock, failure, record, sys};
+
+/// Exit code of a container whose command could not be reached for another reason than its own:
+/// what other runtimes report, too.
+const CANNOT_START: i32 = 128;
+/// Pause between attempts to write an exit record.
+const RECORD_PAUSE: Duration = Duration::from_secs(1);
+
+impl Shim {
+    /// Takes a container one step on, or says why not.
+    pub(crate) fn advance(&mut self, key: Key, input: Input) -> Result<(), Failure> {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return Ok(());
+        };
+        let (next, actions) = step(container.state, input).map_err(|denied| {
+            failure::new(
+                FailureKind::InvalidState,
+                format!("container {}: {denied}", container.id),
+            )
+        })?;
+        container.state = next;
+        for action in actions {
+            self.perform(key, *action);
+        }
+        Ok(())
+    }
+
+    /// Takes a container one step on because of something that has happened to it. What does not
+    /// fit its state any more is old news.
+    fn happened_to(&mut self, key: Key, input: Input) {
+        let _ = self.advance(key, input);
+    }
+
+    fn perform(&mut self, key: Key, action: Action) {
+        match action {
+            Action::AnswerCreate => self.answer_create(key),
+            Action::LetGo => self.let_go(key),
+            Action::AnswerStart => self.answer_start(key),
+            Action::KillAll => self.kill_all(key),
+            Action::Conclude => self.conclude(key),
+            Action::Remove => {
+                let now = Instant::now();
+                if let Some(container) = self.containers.get_mut(&key) {
+                    container.removal = Some(Removal::new(now));
+                }
+                self.try_remove(key, now);
+            }
+        }
+    }
+
+    /// Removes a container that nobody waits for.
+    pub(crate) fn doom(&mut self, key: Key) {
+        self.happened_to(key, Input::Delete);
+    }
+
+    /// The child that becomes a container has something to say.
+    pub(crate) fn container_news(&mut self, key: Key) {
+        while let Some(container) = self.containers.get_mut(&key)
+            && container.expects_news
+        {
+            let progress = container.init.progress();
+            if !matches!(progress, Ok(Progress::Building | Progress::Ready { .. })) {
+                container.expects_news = false;
+                self.poll.remove(container.init.status_fd());
+            }
+            match progress {
+                Ok(Progress::Building) => return,
+                Ok(Progress::Ready { console }) => {
+                    let output = &mut container.output;
+                    let read = console.map_or(Ok(()), |fd| {
+                        output.read(&self.poll, key, Stream::Stdout, fd)
+                    });
+                    match read {
+                        Ok(()) => self.happened_to(key, Input::Built),
+                        Err(e) => self.give_up(key, failure::system("watch the terminal", &e)),
+                    }
+                }
+                Ok(Progress::Running { .. }) => {
+                    container.started_at = clock::now();
+                    self.happened_to(key, Input::Executed);
+                }
+                // It exits by itself; the rest follows when it is reaped.
+                Ok(Progress::Failed(reason)) => {
+                    container.failure = Some(failure::of_child(&reason))
+                }
+                Err(e) => self.give_up(key, failure::of(&e)),
+            }
+        }
+    }
+
+    /// Makes an end to a child that cannot go on; the rest follows when it is reaped.
+    pub(crate) fn give_up(&mut self, key: Key, why: Failure) {
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.failure.get_or_insert(why);
+            self.kill_all(key);
+        }
+    }
+
+    /// The first process of a container is reaped.
+    pub(crate) fn container_ended(&mut self, key: Key, ended: Ended) {
+        // What it said before it ended was said before.
+        self.container_news(key);
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.ended = Some(ended);
+            if std::mem::take(&mut container.expects_news) {
+                self.poll.remove(container.init.status_fd());
+            }
+        }
+        self.happened_to(key, Input::Died);
+    }
+
+    fn answer_create(&mut self, key: Key) {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        if let Some(asker) = container.creator.take() {
+            let reply = Reply::Created {
+                pid: container.init.pid(),
+                start_time: container.init.start_time(),
+            };
+            self.peers.answer(&self.poll, asker, Ok(reply));
+        }
+    }
+
+    fn let_go(&mut self, key: Key) {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        if let Err(e) = container.init.start() {
+            self.give_up(key, failure::of(&e));
+        }
+    }
+
+    fn answer_start(&mut self, key: Key) {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        if let Some(asker) = container.starter.take() {
+            let reply = Reply::Started {
+                started_at: container.started_at,
+            };
+            self.peers.answer(&self.poll, asker, Ok(reply));
+        }
+    }
+
+    /// Kills everything in a container's cgroup, and its first process wherever it is.
+    fn kill_all(&mut self, key: Key) {
+        let Some(container) = self.containers.get(&key) else {
+            return;
+        };
+        if container.ended.is_none() {
+            // It can only have ended already.
+            let _ = sys::send_signal(container.init.pidfd(), libc::SIGKILL);
+        }
+        if let Err(e) = cgroup::kill_all(&container.cgroup) {
+            let id = container.id.clone();
+            self.warn(Some(&id), e.to_string());
+        }
+    }
+
+    /// Logs what the container still had to say, writes its exit record and tells everyone.
+    fn conclude(&mut self, key: Key) {
+        let is_alone = self
+            .containers
+            .get(&key)
+            .is_some_and(|c| c.own_pid_namespace);
+        if !is_alone {
+            self.kill_all(key);
+        }
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let now = clock::now();
+        let notices = container.output.finish(&self.poll, &mut self.buffer, now);
+        container.stdin = None;
+        let failure = container
+            .failure
+            .take()
+            .or_else(|| container.unfinished_start());
+        let record = container.record(failure.as_ref(), now);
+        container.exit = Some(Exit {
+            record: record.clone(),
+            retry: Some(Instant::now()),
+            warned: false,
+        });
+        let (id, starter) = (container.id.clone(), container.starter.take());
+        for message in notices {
+            self.warn(Some(&id), message);
+        }
+        self.write_record(key, Instant::now());
+        if let (Some(asker), Some(failure)) = (starter, failure) {
+            self.peers.answer(&self.poll, asker, Err(failure));
+        }
+        self.peers.tell(&self.poll, &Event::Exited(record));
+    }
+
+    /// Writes the exit record if that is still to be done. A record that cannot be written now
+    /// is tried again, and told to whoever asks meanwhile.
+    pub(crate) fn write_record(&mut self, key: Key, now: Instant) {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let Some(exit) = &mut container.exit else {
+            return;
+        };
+        if exit.retry.is_none_or(|at| at > now) {
+            return;
+        }
+        let written = record::write(&container.exit_path, &exit.record);
+        exit.retry = written.is_err().then_some(now + RECORD_PAUSE);
+        if let Err(e) = written
+            && !std::mem::replace(&mut exit.warned, true)
+        {
+            let message = format!("write exit record {}: {e}", container.exit_path.display());
+            let id = container.id.clone();
+            self.warn(Some(&id), message);
+        }
+    }
+
+    /// Tries to remove the cgroup of a container whose process is reaped, and forgets the
+    /// container when that works.
+    pub(crate) fn try_remove(&mut self, key: Key, now: Instant) {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        let Some(removal) = container.removal.filter(|removal| removal.next <= now) else {
+            return;
+        };
+        match cgroup::remove(&container.cgroup) {
+            Ok(true) => self.removed(key),
+            Ok(false) if now < removal.deadline => {
+                container.removal = Some(removal.later(now));
+                self.kill_all(key);
+            }
+            Ok(false) => {
+                let why = format!(
+                    "remove cgroup {}: its processes were killed and do not die",
+                    container.cgroup.display()
+                );
+                self.cannot_remove(key, &failure::new(FailureKind::System, why));
+            }
+            Err(e) => self.cannot_remove(key, &failure::of(&e)),
+        }
+    }
+
+    fn removed(&mut self, key: Key) {
+        self.happened_to(key, Input::Removed);
+        let Some(mut container) = self.containers.remove(&key) else {
+            return;
+        };
+        if let Some(asker) = container.creator.take() {
+            let failure = container.failure_to_create();
+            self.peers.answer(&self.poll, asker, Err(failure));
+        }
+        for asker in container.removers {
+            self.peers.answer(&self.poll, asker, Ok(Reply::Done));
+        }
+        self.end_if_empty();
+    }
+
+    /// Answers everyone who waits; another Delete tries again.
+    fn cannot_remove(&mut self, key: Key, why: &Failure) {
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
+        container.removal = None;
+        let creator = container
+            .creator
+            .take()
+            .map(|asker| (asker, container.failure_to_create()));
+        let removers = std::mem::take(&mut container.removers);
+        if let Some((asker, failure)) = creator {
+            self.peers.answer(&self.poll, asker, Err(failure));
+        }
+        let enders = std::mem::take(&mut self.enders);
+        for asker in removers.into_iter().chain(enders) {
+            self.peers.answer(&self.poll, asker, Err(why.clone()));
+        }
+    }
+}
+
+impl Container {
+    /// Why a container that never was does not exist.
+    fn failure_to_create(&mut self) -> Failure {
+        self.failure.take().unwrap_or_else(|| {
+            let how = match self.ended {
+                Some(Ended { signal, .. }) if signal != 0 => {
+                    format!("was killed by signal {signal}")
+                }
+                Some(Ended { code, .. }) => format!("ended with exit code {code}"),
+                None => "was removed".into(),
+            };
+            let message = format!(
+                "create container {}: the process that builds it {how}",
+                self.id
+            );
+            failure::new(FailureKind::System, message)
+        })
+    }
+
+    /// For whoever waits for a start that nothing was heard of.
+    fn unfinished_start(&self) -> Option<Failure> {
+        self.starter.map(|_| {
+            let message = format!(
+                "start container {}: it ended before its command was executed",
+                self.id
+            );
+            failure::new(FailureKind::System, message)
+        })
+    }
+
+    fn record(&self, failure: Option<&Failure>, now: i64) -> ExitRecord {
+        let ended = self.ended.unwrap_or(Ended {
+            code: 255,
+            signal: 0,
+        });
+        let code = match failure.map(|failure| failure.kind) {
+            Some(FailureKind::Command { exit_code }) => exit_code,
+            Some(_) => CANNOT_START,
+            None => ended.code,
+        };
+        ExitRecord {
+            version: record::VERSION,
+            id: self.id.clone(),
+            code,
+            signal: ended.signal,
+            oom_killed: cgroup::oom_kills(&self.cgroup) > self.earlier_oom_kills,
+            started_at: self.started_at,
+            finished_at: now,
+            start_error: failure.map(|failure| failure.message.clone()),
+        }
+    }
+
+    /// Whether it has been created and not gone.
+    pub(crate) fn is_born(&self) -> bool {
+        match self.state {
+            State::Creating | State::Abandoned | State::Gone => false,
+            State::Removing => self.exit.is_some(),
+            State::Created | State::Starting | State::Running | State::Stopped | State::Doomed => {
+                true
+            }
+        }
+    }
+}

@@ -1,0 +1,322 @@
+//! What a pod is made of besides its containers: namespaces, shared memory, an init for a shared
+//! PID namespace.
+//!
+//! A spare has new network, IPC and UTS namespaces; adoption keeps them or goes back to the
+//! host's, kind by kind.
+
+use std::path::{Path, PathBuf};
+
+use skiff_runtime::namespace::{self, Saved};
+use skiff_runtime::oci_spec::runtime::{LinuxNamespaceType, Spec};
+use skiff_runtime::pod_init::{self, PodInit};
+use skiff_runtime::shm::Shm;
+use skiff_runtime::{Namespaces, cgroup};
+use skiff_shim_proto::message::{Adopt, Failure};
+
+use crate::failure;
+
+/// Kinds of namespaces that a spare makes.
+const KINDS: Namespaces = Namespaces::NEWNET
+    .union(Namespaces::NEWIPC)
+    .union(Namespaces::NEWUTS);
+/// Size of /dev/shm for which a spare is prepared, in bytes: what Kubernetes pods have.
+const USUAL_SHM: u64 = 64 * 1024 * 1024;
+
+/// Namespaces made ahead of time, and the way back.
+#[derive(Debug)]
+pub(crate) struct Spare {
+    host: Saved,
+    shm: Shm,
+}
+
+/// The pod.
+#[derive(Debug)]
+pub(crate) struct Pod {
+    pub(crate) id: String,
+    /// Where its network namespace is bound.
+    netns: Option<PathBuf>,
+    /// Kinds of namespaces that are its own.
+    own: Namespaces,
+    shm: Option<Shm>,
+    init: Option<PodInit>,
+    init_cgroup: Option<PathBuf>,
+    /// Why containers cannot be run in it any more.
+    pub(crate) broken: Option<String>,
+}
+
+/// Makes the namespaces and brings `lo` up.
+pub(crate) fn prepare() -> Result<Spare, skiff_runtime::Error> {
+    let host = namespace::save(KINDS)?;
+    namespace::unshare(KINDS)?;
+    namespace::loopback_up()?;
+    Ok(Spare {
+        host,
+        shm: Shm::new(USUAL_SHM)?,
+    })
+}
+
+impl Spare {
+    /// Becomes a pod. On error nothing is left outside of this process, which is of no use any
+    /// more.
+    pub(crate) fn adopt(self, adopt: &Adopt) -> Result<Pod, Failure> {
+        let own = own(adopt);
+        check_sysctls(adopt, own)?;
+        let run = |result: Result<(), skiff_runtime::Error>| result.map_err(|e| failure::of(&e));
+        run(self.host.join(KINDS.difference(own)))?;
+        if let Some(name) = &adopt.hostname
+            && own.contains(Namespaces::NEWUTS)
+        {
+            run(namespace::set_hostname(name))?;
+        }
+        let sysctls = adopt
+            .sysctls
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()));
+        run(namespace::set_sysctls(sysctls))?;
+        let shm = match own.contains(Namespaces::NEWIPC) {
+            true if adopt.shm_size == USUAL_SHM => Some(self.shm),
+            true => Some(Shm::new(adopt.shm_size).map_err(|e| failure::of(&e))?),
+            false => None,
+        };
+        let mut pod = Pod {
+            id: adopt.pod_id.clone(),
+            netns: None,
+            own,
+            shm,
+            init: None,
+            init_cgroup: adopt.init_cgroup.clone().filter(|_| adopt.shared_pid),
+            broken: None,
+        };
+        let made = pod.make_outside(adopt);
+        if made.is_err() {
+            pod.undo();
+        }
+        made.map(|()| pod).map_err(|e| failure::of(&e))
+    }
+}
+
+impl Pod {
+    /// What does not go away with this process.
+    fn make_outside(&mut self, adopt: &Adopt) -> Result<(), skiff_runtime::Error> {
+        if adopt.shared_pid {
+            self.init = Some(pod_init::spawn(self.init_cgroup.as_deref())?);
+        }
+        if let Some(path) = &adopt.netns {
+            namespace::bind_network(path)?;
+            self.netns = Some(path.clone());
+        }
+        Ok(())
+    }
+
+    /// Best effort: the failure that led here is the one to tell.
+    fn undo(&mut self) {
+        if let Some(init) = self.init.take() {
+            let _ = crate::sys::send_signal(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL);
+            let _ = rustix::process::waitid(
+                rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&init.pidfd)),
+                rustix::process::WaitIdOptions::EXITED,
+            );
+            let _ = self.remove_init_cgroup();
+        }
+    }
+
+    /// Host pid of the init of a shared PID namespace.
+    pub(crate) fn init_pid(&self) -> Option<i32> {
+        self.init.as_ref().map(|init| init.pid)
+    }
+
+    /// The init.
+    pub(crate) fn init(&self) -> Option<&PodInit> {
+        self.init.as_ref()
+    }
+
+    /// The init has ended and is reaped.
+    pub(crate) fn init_ended(&mut self) {
+        self.init = None;
+    }
+
+    /// Shared memory of its containers; `None` in the host's IPC namespace.
+    pub(crate) fn shm(&self) -> Option<&Shm> {
+        self.shm.as_ref()
+    }
+
+    /// The PID namespace of the pod, when the configuration names it.
+    pub(crate) fn shared_pid(&self, spec: &Spec) -> Option<&PodInit> {
+        let init = self.init.as_ref()?;
+        let path = path_of(spec, LinuxNamespaceType::Pid)??;
+        (path == Path::new(&format!("/proc/{}/ns/pid", init.pid))).then_some(init)
+    }
+
+    /// Kinds of namespaces that the container of this configuration has in common with this
+    /// process, told by comparing what the paths lead to.
+    pub(crate) fn inherited(&self, spec: &Spec) -> Result<Namespaces, Failure> {
+        let mut inherited = Namespaces::empty();
+        for (kind, name, own) in [
+            (LinuxNamespaceType::Network, "net", Namespaces::NEWNET),
+            (LinuxNamespaceType::Ipc, "ipc", Namespaces::NEWIPC),
+            (LinuxNamespaceType::Uts, "uts", Namespaces::NEWUTS),
+        ] {
+            match path_of(spec, kind) {
+                Some(Some(path)) if same_file(path, &format!("/proc/self/ns/{name}"))? => {
+                    inherited |= own;
+                }
+                Some(_) => {}
+                None if self.own.contains(own) => {
+                    return Err(failure::invalid(format!(
+                        "linux.namespaces: no {name} namespace means the host's, but pod {} has \
+                         its own; give its path",
+                        self.id
+                    )));
+                }
+                None => {}
+            }
+        }
+        Ok(inherited)
+    }
+
+    /// Lets go of what does not go away with this process; the init has ended before.
+    pub(crate) fn let_go(&mut self) -> Result<(), skiff_runtime::Error> {
+        self.remove_init_cgroup()?;
+        if let Some(path) = &self.netns {
+            namespace::unbind_network(path)?;
+        }
+        self.netns = None;
+        Ok(())
+    }
+
+    fn remove_init_cgroup(&mut self) -> Result<(), skiff_runtime::Error> {
+        if let Some(path) = &self.init_cgroup {
+            cgroup::remove(path)?;
+        }
+        self.init_cgroup = None;
+        Ok(())
+    }
+}
+
+/// Whether a configuration has its own new PID namespace.
+pub(crate) fn has_own_pid_namespace(spec: &Spec) -> bool {
+    path_of(spec, LinuxNamespaceType::Pid) == Some(None)
+}
+
+/// Kinds of namespaces that are the pod's own.
+fn own(adopt: &Adopt) -> Namespaces {
+    let mut own = KINDS;
+    if adopt.netns.is_none() {
+        own.remove(Namespaces::NEWNET | Namespaces::NEWUTS);
+    }
+    if adopt.host_ipc {
+        own.remove(Namespaces::NEWIPC);
+    }
+    own
+}
+
+/// A sysctl that does not belong to a namespace of the pod's own would change the host.
+fn check_sysctls(adopt: &Adopt, own: Namespaces) -> Result<(), Failure> {
+    for name in adopt.sysctls.keys() {
+        let dotted = name.replace('/', ".");
+        let needed = sysctl_namespace(&dotted).ok_or_else(|| {
+            failure::invalid(format!(
+                "sysctl {name} does not belong to a pod's namespaces"
+            ))
+        })?;
+        if !own.contains(needed) {
+            return Err(failure::invalid(format!(
+                "sysctl {name} belongs to a namespace that the pod shares with the host"
+            )));
+        }
+    }
+    Ok(())
+}
+
+/// Which kind of namespace a sysctl (with dots) belongs to.
+fn sysctl_namespace(name: &str) -> Option<Namespaces> {
+    const IPC: [&str; 9] = [
+        "kernel.auto_msgmni",
+        "kernel.msgmax",
+        "kernel.msgmnb",
+        "kernel.msgmni",
+        "kernel.sem",
+        "kernel.shmall",
+        "kernel.shmmax",
+        "kernel.shmmni",
+        "kernel.shm_rmid_forced",
+    ];
+    if name.starts_with("net.") {
+        Some(Namespaces::NEWNET)
+    } else if IPC.contains(&name) || name.starts_with("fs.mqueue.") {
+        Some(Namespaces::NEWIPC)
+    } else if name == "kernel.domainname" {
+        Some(Namespaces::NEWUTS)
+    } else {
+        None
+    }
+}
+
+/// `None`: the configuration does not have this namespace; `Some(None)`: a new one.
+fn path_of(spec: &Spec, kind: LinuxNamespaceType) -> Option<Option<&Path>> {
+    let namespaces = spec.linux().as_ref()?.namespaces().as_ref()?;
+    let namespace = namespaces
+        .iter()
+        .find(|namespace| namespace.typ() == kind)?;
+    Some(namespace.path().as_deref())
+}
+
+fn same_file(path: &Path, own: &str) -> Result<bool, Failure> {
+    let look = |path: &Path| {
+        rustix::fs::stat(path)
+            .map(|stat| (stat.st_dev, stat.st_ino))
+            .map_err(|e| failure::system(format!("look at namespace {}", path.display()), &e))
+    };
+    Ok(look(path)? == look(Path::new(own))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn adopt(netns: bool, host_ipc: bool, sysctl: &str) -> Adopt {
+        Adopt {
+            pod_id: "p".into(),
+            netns: netns.then(|| "/run/netns/p".into()),
+            hostname: None,
+            host_ipc,
+            shared_pid: false,
+            init_cgroup: None,
+            sysctls: BTreeMap::from([(sysctl.into(), "1".into())]),
+            shm_size: USUAL_SHM,
+        }
+    }
+
+    fn allowed(adopt: &Adopt) -> bool {
+        check_sysctls(adopt, own(adopt)).is_ok()
+    }
+
+    #[test]
+    fn a_sysctl_needs_a_namespace_of_the_pods_own() {
+        for name in ["net.ipv4.ip_forward", "net/ipv4/conf/eth0.1/forwarding"] {
+            assert!(allowed(&adopt(true, false, name)));
+            assert!(!allowed(&adopt(false, false, name)));
+        }
+        for name in ["kernel.shm_rmid_forced", "fs.mqueue.msg_max", "kernel.sem"] {
+            assert!(allowed(&adopt(true, false, name)));
+            assert!(!allowed(&adopt(true, true, name)));
+        }
+        for name in [
+            "kernel.panic",
+            "vm.swappiness",
+            "kernel.hostname",
+            "network.x",
+            "",
+        ] {
+            assert!(!allowed(&adopt(true, false, name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_hosts_network_goes_with_its_host_name() {
+        assert_eq!(own(&adopt(true, false, "")), KINDS);
+        assert_eq!(own(&adopt(false, false, "")), Namespaces::NEWIPC);
+        assert_eq!(own(&adopt(false, true, "")), Namespaces::empty());
+    }
+}

@@ -1,0 +1,298 @@
+//! Kills a process of a container with everything descended from it, without touching the
+//! container's other processes.
+//!
+//! The tree is found among the processes of the container's cgroup: the root, its session, and
+//! whoever has a parent in the tree. It is stopped before it is killed, look after look, until
+//! one finds everybody stopped: a stopped process cannot fork and keeps its children as its own,
+//! while the children of a killed one are handed to the container's first process and lost to us.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::process::{Pid, PidfdFlags, pidfd_open};
+
+use crate::sys::send_signal;
+
+/// Most looks before what was found is killed although not everybody is stopped: a process in an
+/// uninterruptible sleep may never be.
+const LOOKS: u32 = 500;
+
+/// A tree about to be killed.
+#[derive(Debug)]
+pub(crate) struct Hunt {
+    root: i32,
+    cgroup: PathBuf,
+    /// Stopped by us: start times by pid. No descriptors, there may be more than we can open.
+    stopped: BTreeMap<i32, u64>,
+    looks: u32,
+}
+
+impl Hunt {
+    /// For the tree of `root`, a session leader, in a cgroup.
+    pub(crate) fn new(root: i32, cgroup: &Path) -> Self {
+        Self {
+            root,
+            cgroup: cgroup.to_path_buf(),
+            stopped: BTreeMap::new(),
+            looks: 0,
+        }
+    }
+
+    /// Stops whoever is found. `Ok(true)`: everybody was stopped and has been killed. Otherwise
+    /// to be called again, when those that were stopped had time to notice.
+    pub(crate) fn look(&mut self) -> io::Result<bool> {
+        let processes = processes(&self.cgroup)?;
+        let mut settled = true;
+        for pid in tree(self.root, &processes) {
+            let stat = &processes[&pid];
+            settled &= stat.is_stopped();
+            if self.stopped.insert(pid, stat.start_time) != Some(stat.start_time) {
+                signal(pid, stat.start_time, libc::SIGSTOP)?;
+                settled = false;
+            }
+        }
+        self.looks += 1;
+        if !settled && self.looks < LOOKS {
+            return Ok(false);
+        }
+        for (&pid, &start_time) in &self.stopped {
+            signal(pid, start_time, libc::SIGKILL)?;
+        }
+        Ok(true)
+    }
+}
+
+/// Sends a signal to every process of a cgroup and below.
+pub(crate) fn signal_all(cgroup: &Path, number: i32) -> io::Result<()> {
+    for (pid, stat) in processes(cgroup)? {
+        signal(pid, stat.start_time, number)?;
+    }
+    Ok(())
+}
+
+/// What /proc/pid/stat says of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Stat {
+    /// State letter, `Z` for a zombie.
+    pub(crate) state: u8,
+    /// Parent.
+    pub(crate) parent: i32,
+    /// Session.
+    pub(crate) session: i32,
+    /// Clock ticks after boot.
+    pub(crate) start_time: u64,
+}
+
+impl Stat {
+    fn is_stopped(&self) -> bool {
+        matches!(self.state, b'T' | b't')
+    }
+
+    fn is_dead(&self) -> bool {
+        matches!(self.state, b'Z' | b'X')
+    }
+}
+
+/// Signals a process, unless it is gone or its pid is somebody else's by now.
+fn signal(pid: i32, start_time: u64, number: i32) -> io::Result<()> {
+    let Some(pidfd) = open(pid)? else {
+        return Ok(());
+    };
+    // Read after the pidfd is open: what has the right start time now is what the pidfd is of.
+    if stat(pid).is_none_or(|stat| stat.start_time != start_time) {
+        return Ok(());
+    }
+    gone_is_fine(send_signal(pidfd.as_fd(), number))
+}
+
+fn open(pid: i32) -> io::Result<Option<OwnedFd>> {
+    let Some(pid) = Pid::from_raw(pid) else {
+        return Ok(None);
+    };
+    match pidfd_open(pid, PidfdFlags::empty()) {
+        Ok(pidfd) => Ok(Some(pidfd)),
+        Err(rustix::io::Errno::SRCH) => Ok(None),
+        Err(e) => Err(e.into()),
+    }
+}
+
+fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
+    match result {
+        Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
+        other => other,
+    }
+}
+
+/// The living processes of a cgroup and below, by pid.
+fn processes(cgroup: &Path) -> io::Result<BTreeMap<i32, Stat>> {
+    let mut found = BTreeMap::new();
+    let mut pending = vec![cgroup.to_path_buf()];
+    while let Some(directory) = pending.pop() {
+        match fs::read_to_string(directory.join("cgroup.procs")) {
+            Ok(pids) => found.extend(
+                pids.lines()
+                    .filter_map(|line| line.parse().ok())
+                    .filter_map(|pid| Some((pid, stat(pid)?)))
+                    .filter(|(_, stat): &(i32, Stat)| !stat.is_dead()),
+            ),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
+            // A threaded cgroup: its processes are listed by the domain above.
+            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
+            // Removed between open and read.
+            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => continue,
+            Err(e) => return Err(e),
+        }
+        let Ok(entries) = fs::read_dir(&directory) else {
+            continue;
+        };
+        pending.extend(
+            entries
+                .flatten()
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+    }
+    Ok(found)
+}
+
+/// `root`, its session and all their descendants.
+fn tree(root: i32, processes: &BTreeMap<i32, Stat>) -> BTreeSet<i32> {
+    let mut tree: BTreeSet<i32> = processes
+        .iter()
+        .filter(|&(&pid, stat)| pid == root || stat.session == root)
+        .map(|(&pid, _)| pid)
+        .collect();
+    tree.insert(root);
+    loop {
+        let children: Vec<i32> = processes
+            .iter()
+            .filter(|(pid, stat)| tree.contains(&stat.parent) && !tree.contains(pid))
+            .map(|(&pid, _)| pid)
+            .collect();
+        if children.is_empty() {
+            tree.retain(|pid| processes.contains_key(pid));
+            return tree;
+        }
+        tree.extend(children);
+    }
+}
+
+/// Reads /proc/pid/stat; `None` when there is no such process.
+pub(crate) fn stat(pid: i32) -> Option<Stat> {
+    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The second field is the command in parentheses, which may contain anything, so that fields
+/// are counted from the last parenthesis.
+fn parse(stat: &[u8]) -> Option<Stat> {
+    let end = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields = std::str::from_utf8(&stat[end + 1..]).ok()?;
+    let mut fields = fields.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    let parent = fields.next()?.parse().ok()?;
+    let session = fields.nth(1)?.parse().ok()?;
+    let start_time = fields.nth(15)?.parse().ok()?;
+    Some(Stat {
+        state,
+        parent,
+        session,
+        start_time,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn process(parent: i32, session: i32) -> Stat {
+        Stat {
+            state: b'S',
+            parent,
+            session,
+            start_time: 1,
+        }
+    }
+
+    #[test]
+    fn a_command_cannot_shift_the_fields() {
+        for command in ["sh", "a b", ") R 1 2 3", "\u{fffd}("] {
+            let line =
+                format!("42 ({command}) Z 7 42 40 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 991 0 0");
+            let expected = Stat {
+                state: b'Z',
+                parent: 7,
+                session: 40,
+                start_time: 991,
+            };
+            assert_eq!(parse(line.as_bytes()), Some(expected));
+        }
+    }
+
+    #[test]
+    fn own_stat_is_read() {
+        let pid = std::process::id() as i32;
+        let stat = stat(pid).unwrap();
+        assert_eq!(
+            stat.parent,
+            rustix::process::getppid().unwrap().as_raw_nonzero().get()
+        );
+        assert_eq!(
+            stat.session,
+            rustix::process::getsid(None)
+                .unwrap()
+                .as_raw_nonzero()
+                .get()
+        );
+        assert!(stat.start_time > 0);
+    }
+
+    #[test]
+    fn the_tree_is_the_session_and_whoever_descends_from_it() {
+        let processes = BTreeMap::from([
+            (1, process(0, 1)),    // the container's own
+            (5, process(1, 1)),    // and its child
+            (10, process(0, 10)),  // the root
+            (11, process(10, 10)), // its child
+            (12, process(11, 12)), // a grandchild with a session of its own
+            (13, process(12, 12)), // and its child
+            (14, process(1, 10)),  // orphaned, still of the session
+            (15, process(14, 15)), // a child of that
+        ]);
+        assert_eq!(
+            tree(10, &processes),
+            BTreeSet::from([10, 11, 12, 13, 14, 15])
+        );
+        assert_eq!(tree(99, &processes), BTreeSet::new());
+    }
+
+    proptest! {
+        #[test]
+        fn any_stat_is_read_without_a_panic(bytes in proptest::collection::vec(any::<u8>(), 0..120)) {
+            let _ = parse(&bytes);
+        }
+
+        #[test]
+        fn a_tree_is_closed_under_having_children(
+            parents in proptest::collection::vec((0i32..40, 0i32..40), 1..40),
+            root in 0i32..40,
+        ) {
+            let processes: BTreeMap<i32, Stat> = parents
+                .iter()
+                .enumerate()
+                .map(|(pid, &(parent, session))| (pid as i32, process(parent, session)))
+                .collect();
+            let tree = tree(root, &processes);
+            for (pid, stat) in &processes {
+                let inside = *pid == root
+                    || stat.session == root
+                    || tree.contains(&stat.parent)
+                    || stat.parent == root;
+                prop_assert_eq!(tree.contains(pid), inside);
+            }
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Turns the process that the daemon has started into a spare.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+
+use rustix::io::{Errno, fcntl_dupfd_cloexec};
+use rustix::process::{
+    DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior, setsid,
+};
+use skiff_shim_proto::PROTOCOL;
+use skiff_shim_proto::message::Event;
+
+use crate::listener::Listener;
+use crate::poll::{Poll, Ready, Source};
+use crate::run_dir::RunDir;
+use crate::shim::{Parts, Shim};
+use crate::{Error, pod, process_tree, sys};
+
+/// Runs a shim from its first instruction to its end. The arguments are those after the
+/// program's name.
+pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
+    let run_dir = RunDir::new(parse(arguments)?);
+    let null = File::options()
+        .read(true)
+        .write(true)
+        .open("/dev/null")
+        .map_err(|e| Error::system("open /dev/null", e))?;
+    let null = OwnedFd::from(null);
+    let channel = take_channel(&null)?;
+    become_monitor()?;
+    let signals = sys::signals().map_err(|e| Error::system("make a signalfd", e))?;
+    let spare = pod::prepare()?;
+    let socket = run_dir.socket();
+    let listener = copy(&null)
+        .and_then(|reserve| Listener::bind(&socket, reserve))
+        .map_err(|e| Error::system(format!("listen at {}", socket.display()), e))?;
+    let poll = watch(&signals, &listener).map_err(|e| Error::system("set up epoll", e))?;
+    let ready = ready()?;
+    Shim::new(Parts {
+        poll,
+        channel,
+        signals,
+        listener,
+        null,
+        run_dir,
+        spare,
+    })?
+    .run(&ready)
+}
+
+fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<PathBuf, Error> {
+    match (arguments.next(), arguments.next(), arguments.next()) {
+        (Some(flag), Some(path), None) if flag == "--run-dir" => {
+            let path = PathBuf::from(path);
+            if path.is_absolute() {
+                Ok(path)
+            } else {
+                Err(Error::Usage)
+            }
+        }
+        _ => Err(Error::Usage),
+    }
+}
+
+/// Takes the daemon's channel off descriptor 0, where a child would inherit it, and puts
+/// /dev/null on 0 and 1.
+fn take_channel(null: &OwnedFd) -> Result<OwnedFd, Error> {
+    let channel = fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)
+        .map_err(|e| Error::system("take the daemon's channel from descriptor 0", e))?;
+    rustix::net::sockopt::socket_type(&channel)
+        .map_err(|e| Error::system("find the daemon's channel on descriptor 0", e))?;
+    rustix::stdio::dup2_stdin(null)
+        .and_then(|()| rustix::stdio::dup2_stdout(null))
+        .map_err(|e| Error::system("put /dev/null on descriptors 0 and 1", e))?;
+    sys::close_on_exec_from(3).map_err(|e| Error::system("mark descriptors close-on-exec", e))?;
+    Ok(channel)
+}
+
+/// What makes a process fit to outlive its daemon and to watch over others.
+fn become_monitor() -> Result<(), Error> {
+    let to = |what: &'static str| move |e: Errno| Error::system(what, e);
+    match setsid() {
+        // The leader of a process group stays in its session: nothing there signals us.
+        Ok(_) | Err(Errno::PERM) => {}
+        Err(e) => return Err(Error::system("start a session", e)),
+    }
+    rustix::process::chdir("/").map_err(to("change to the directory /"))?;
+    rustix::thread::set_name(c"skiff-shim").map_err(to("set the process name"))?;
+    set_child_subreaper(Some(getpid())).map_err(to("become a reaper of orphans"))?;
+    // No container's process may look into this one, nor into a copy on its way to exec.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(to("forbid ptrace and dumps"))
+}
+
+fn watch(signals: &OwnedFd, listener: &Listener) -> rustix::io::Result<Poll> {
+    let poll = Poll::new()?;
+    poll.add(signals, Source::Signals, Ready::IN)?;
+    poll.add(listener, Source::Listener, Ready::IN)?;
+    Ok(poll)
+}
+
+fn ready() -> Result<Event, Error> {
+    let pid = getpid().as_raw_nonzero().get();
+    let stat = process_tree::stat(pid)
+        .ok_or_else(|| Error::system(format!("read /proc/{pid}/stat"), Errno::NOENT))?;
+    Ok(Event::Ready {
+        protocol: PROTOCOL,
+        pid,
+        start_time: stat.start_time,
+    })
+}
+
+fn copy(fd: &OwnedFd) -> std::io::Result<OwnedFd> {
+    Ok(fcntl_dupfd_cloexec(fd, 3)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_one_argument_is_an_absolute_run_directory() {
+        let parsed = |arguments: &[&str]| parse(arguments.iter().map(OsString::from));
+        assert_eq!(
+            parsed(&["--run-dir", "/run/x"]).unwrap(),
+            PathBuf::from("/run/x")
+        );
+        for wrong in [
+            [].as_slice(),
+            &["--run-dir"],
+            &["--run-dir", "relative"],
+            &["--run-dir", "/a", "/b"],
+            &["--root", "/run/x"],
+        ] {
+            assert!(matches!(parsed(wrong), Err(Error::Usage)), "{wrong:?}");
+        }
+    }
+}
