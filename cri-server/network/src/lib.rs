@@ -146,12 +146,10 @@ impl Cni {
             network,
             result: None,
         };
-        self.owned().insert(pod.id.clone());
-        let attached = self.attach(&mut record).await;
-        if attached.is_err() {
-            self.owned().remove(&pod.id);
-        }
-        attached
+        let claim = Claim::new(self, &pod.id);
+        let attachment = self.attach(&mut record).await?;
+        claim.keep();
+        Ok(attachment)
     }
 
     /// Detaches a pod. `netns` is where its network namespace is bound now; `None` means where it
@@ -299,6 +297,29 @@ impl Cni {
 
     fn owned(&self) -> MutexGuard<'_, BTreeSet<String>> {
         self.0.owned.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Ownership of a pod while it is being attached, given up when that fails or is abandoned.
+struct Claim<'a> {
+    cni: &'a Cni,
+    pod_id: &'a str,
+}
+
+impl<'a> Claim<'a> {
+    fn new(cni: &'a Cni, pod_id: &'a str) -> Self {
+        cni.owned().insert(pod_id.to_owned());
+        Self { cni, pod_id }
+    }
+
+    fn keep(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.cni.owned().remove(self.pod_id);
     }
 }
 

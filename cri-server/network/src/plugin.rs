@@ -244,8 +244,9 @@ impl Launcher {
 
 /// A plugin at work. Dropping it kills it and what it started.
 struct Running {
-    child: Child,
+    // Dropped first: its number is sure to be the plugin's own only until `child` is reaped.
     group: Group,
+    child: Child,
     stdout: Capture,
     stderr: Capture,
 }

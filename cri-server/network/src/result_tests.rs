@@ -4,6 +4,15 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What the reference bridge plugin answered, once per form and newest version.
+const CORPUS: [(&str, Version); 5] = [
+    (include_str!("corpus/0.2.0.json"), Version::V0_2_0),
+    (include_str!("corpus/0.3.1.json"), Version::V0_3_1),
+    (include_str!("corpus/0.4.0.json"), Version::V0_4_0),
+    (include_str!("corpus/1.0.0.json"), Version::V1_0_0),
+    (include_str!("corpus/1.1.0.json"), Version::V1_1_0),
+];
+
 const PLAIN: &str = r#"{"cniVersion":"1.1.0",
     "interfaces":[{"name":"cni0","mac":"aa"},{"name":"veth1"},
                   {"name":"eth0","sandbox":"/run/netns/a","mtu":1500}],
@@ -25,6 +34,25 @@ fn ips(list: &[&str]) -> Vec<IpAddr> {
 fn the_pods_addresses_are_those_of_its_interface() {
     let (success, _) = parse(PLAIN.as_bytes(), Version::V1_1_0).unwrap();
     assert_eq!(success.pod_ips("eth0"), ips(&["10.1.0.5", "fd00::5"]));
+}
+
+#[test]
+fn the_reference_plugins_answers_are_dual_stack_in_every_version() {
+    for (json, version) in CORPUS {
+        let (success, document) = parse(json.as_bytes(), version).unwrap();
+        let ips = success.pod_ips("eth0");
+        assert!(
+            ips.len() == 2 && ips[0].is_ipv4() && ips[1].is_ipv6(),
+            "{version}: {ips:?}"
+        );
+        assert_eq!(success.dns.nameservers, ["10.9.0.1"], "{version}");
+        assert_eq!(success.routes.len(), 1, "{version}");
+        assert_eq!(
+            document,
+            serde_json::from_str::<Value>(json).unwrap(),
+            "{version}"
+        );
+    }
 }
 
 #[test]
@@ -122,11 +150,15 @@ proptest! {
 
     #[test]
     fn damaged_answers_never_panic(
-        at in 0..PLAIN.len(), byte in any::<u8>(), legacy: bool, asked in any_version(),
+        seed in 0..CORPUS.len(), at: prop::sample::Index, damage in any::<[u8; 2]>(),
+        cut: bool, asked in any_version(),
     ) {
-        let mut json = if legacy { LEGACY } else { PLAIN }.as_bytes().to_vec();
-        let at = at % json.len();
-        json[at] = byte;
+        let mut json = CORPUS[seed].0.as_bytes().to_vec();
+        let at = at.index(json.len() - 1);
+        json[at..at + 2].copy_from_slice(&damage);
+        if cut {
+            json.remove(at);
+        }
         if let Ok((success, _)) = parse(&json, asked) {
             success.pod_ips("eth0");
         }

@@ -4,8 +4,10 @@
 //! /usr/lib/cni.
 
 use std::fs;
+use std::io::Write;
 use std::net::IpAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use skiff_cni::{Cni, Pod, PortMapping, Protocol, Settings};
@@ -41,6 +43,11 @@ async fn inside() {
     namespace_gone(&lab).await;
     forgotten(&lab).await;
     single_plugin_without_version(&lab).await;
+    if newest_version().as_deref() == Some("1.1.0") {
+        status_and_gc(&lab).await;
+    } else {
+        skipped("STATUS and GC: the bridge plugin is older than version 1.1.0");
+    }
     if run("iptables", &["-t", "nat", "-N", "SKIFF-TEST"]).is_ok() {
         host_port(&lab).await;
     } else {
@@ -49,7 +56,9 @@ async fn inside() {
 }
 
 async fn dual_stack(lab: &Lab) {
-    let cni = lab.open(&list("1.0.0", &[bridge(), json!({"type": "tuning"})]));
+    let cni = lab
+        .open(&list("1.0.0", &[bridge(), json!({"type": "tuning"})]))
+        .await;
     let pod = lab.pod("dual");
     let attachment = cni.setup(&pod).await.unwrap();
     let [IpAddr::V4(v4), IpAddr::V6(v6)] = attachment.ips[..] else {
@@ -74,7 +83,7 @@ async fn dual_stack(lab: &Lab) {
 }
 
 async fn namespace_gone(lab: &Lab) {
-    let cni = lab.open(&list("1.0.0", &[bridge()]));
+    let cni = lab.open(&list("1.0.0", &[bridge()])).await;
     let pod = lab.pod("gone");
     cni.setup(&pod).await.unwrap();
     run("umount", &[pod.netns.to_str().unwrap()]).unwrap();
@@ -86,10 +95,10 @@ async fn namespace_gone(lab: &Lab) {
 async fn forgotten(lab: &Lab) {
     let config = list("1.0.0", &[bridge()]);
     let (kept, stale) = (lab.pod("kept"), lab.pod("stale"));
-    let cni = lab.open(&config);
+    let cni = lab.open(&config).await;
     let address = cni.setup(&kept).await.unwrap().ips[0];
     cni.setup(&stale).await.unwrap();
-    let cni = lab.open(&config);
+    let cni = lab.open(&config).await;
     assert_eq!(cni.cached().unwrap(), ["kept", "stale"]);
     cni.gc(&["kept".into()]).await.unwrap();
     assert_eq!(cni.cached().unwrap(), ["kept"]);
@@ -103,7 +112,7 @@ async fn single_plugin_without_version(lab: &Lab) {
     let mut config = bridge();
     config["name"] = json!("podnet");
     config["ipam"]["ranges"].as_array_mut().unwrap().truncate(1);
-    let cni = lab.open(&config);
+    let cni = lab.open(&config).await;
     let pod = lab.pod("legacy");
     let attachment = cni.setup(&pod).await.unwrap();
     assert!(attachment.ips[0].is_ipv4(), "{attachment:?}");
@@ -111,10 +120,21 @@ async fn single_plugin_without_version(lab: &Lab) {
     assert!(lab.leases().is_empty());
 }
 
+/// The reference plugins accept GC and do nothing for it.
+async fn status_and_gc(lab: &Lab) {
+    let cni = lab.open(&list("1.1.0", &[bridge()])).await;
+    let pod = lab.pod("status");
+    cni.setup(&pod).await.unwrap();
+    cni.gc(&[]).await.unwrap();
+    cni.check(&pod.id).await.unwrap();
+    cni.teardown(&pod.id, Some(&pod.netns)).await.unwrap();
+    assert!(lab.leases().is_empty());
+}
+
 /// Without CHECK: Debian's portmap looks for the rules of both families with one address.
 async fn host_port(lab: &Lab) {
     let portmap = json!({"type": "portmap", "capabilities": {"portMappings": true}});
-    let cni = lab.open(&list("1.0.0", &[bridge(), portmap]));
+    let cni = lab.open(&list("1.0.0", &[bridge(), portmap])).await;
     let mut pod = lab.pod("port");
     let port = PortMapping {
         host_port: 8080,
@@ -143,7 +163,8 @@ impl Lab {
         lab
     }
 
-    fn open(&self, config: &Value) -> Cni {
+    /// A client whose network is ready, which takes a moment where plugins are asked.
+    async fn open(&self, config: &Value) -> Cni {
         let data_dir = self.0.path().join("leases");
         let config = config
             .to_string()
@@ -155,6 +176,9 @@ impl Lab {
             ..Settings::default()
         });
         let cni = cni.unwrap();
+        while cni.status().reason == "NetworkStatusPending" {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
         assert!(cni.status().ready, "{:?}", cni.status());
         cni
     }
@@ -206,6 +230,32 @@ fn bridge() -> Value {
             "routes": [{"dst": "0.0.0.0/0"}],
         },
     })
+}
+
+/// The newest version the bridge plugin speaks.
+fn newest_version() -> Option<String> {
+    let bridge = Settings::default()
+        .bin_dirs
+        .iter()
+        .map(|dir| dir.join("bridge"))
+        .find(|p| p.exists())?;
+    let mut command = Command::new(bridge);
+    command
+        .env("CNI_COMMAND", "VERSION")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped());
+    let mut child = command.spawn().ok()?;
+    child
+        .stdin
+        .take()?
+        .write_all(br#"{"cniVersion":"1.0.0"}"#)
+        .ok()?;
+    let answer: Value = serde_json::from_slice(&child.wait_with_output().ok()?.stdout).ok()?;
+    answer["supportedVersions"]
+        .as_array()?
+        .last()?
+        .as_str()
+        .map(str::to_owned)
 }
 
 fn cannot_run() -> Option<&'static str> {
