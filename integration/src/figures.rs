@@ -165,20 +165,26 @@ mod tests {
     fn one_measurement_is_every_percentile() {
         let one = column("a", "Call", [3]);
         for percent in [1, 50, 99] {
-            assert_eq!(
-                one.series("Call").unwrap().percentile(percent),
-                Some(3.0)
-            );
+            assert_eq!(one.series("Call").unwrap().percentile(percent), Some(3.0));
         }
     }
 
     #[test]
     fn a_column_without_the_call_has_dashes() {
         let text = table(&[column("a", "Call", [2]), column("b", "Other", [4])]);
-        let lines: Vec<Vec<&str>> =
-            text.lines().skip(1).map(|line| line.split_whitespace().collect()).collect();
-        assert_eq!(lines[0], ["Call", "|", "2.00", "2.00", "2.00", "|", "-", "-", "-"]);
-        assert_eq!(lines[1], ["Other", "|", "-", "-", "-", "|", "4.00", "4.00", "4.00"]);
+        let lines: Vec<Vec<&str>> = text
+            .lines()
+            .skip(1)
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert_eq!(
+            lines[0],
+            ["Call", "|", "2.00", "2.00", "2.00", "|", "-", "-", "-"]
+        );
+        assert_eq!(
+            lines[1],
+            ["Other", "|", "-", "-", "-", "|", "4.00", "4.00", "4.00"]
+        );
     }
 
     #[test]

@@ -11,6 +11,21 @@ pub fn named(name: &str) -> Vec<u32> {
         .collect()
 }
 
+/// The ids of the processes whose command line begins with a program of that name: also of those
+/// executed from a memfd, whose command name is another.
+pub fn running(program: &str) -> Vec<u32> {
+    let begins = |pid: &u32| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).ok()?;
+        let first = line.split(|byte| *byte == 0).next()?;
+        let name = first.rsplit(|byte| *byte == b'/').next()?;
+        Some(name == program.as_bytes())
+    };
+    all()
+        .into_iter()
+        .filter(|pid| begins(pid) == Some(true))
+        .collect()
+}
+
 /// The ids of all processes that are not kernel threads.
 pub fn all() -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else {
@@ -52,6 +67,11 @@ pub fn resident(pid: u32) -> Option<u64> {
 /// The most that was ever resident, in bytes.
 pub fn peak_resident(pid: u32) -> Option<u64> {
     field(&format!("/proc/{pid}/status"), "VmHWM")
+}
+
+/// Forgets the peak: from here it grows anew from what is resident now.
+pub fn reset_peak(pid: u32) -> std::io::Result<()> {
+    fs::write(format!("/proc/{pid}/clear_refs"), "5")
 }
 
 /// Bytes that would be free if this process alone went: what it shares with no other.

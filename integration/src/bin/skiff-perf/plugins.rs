@@ -37,8 +37,8 @@ pub(crate) struct Options {
 /// Measures the chain's ADD and DEL, beside the calls that contain them.
 pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
     let text = std::fs::read(&options.conf).with_context(|| format!("read {:?}", options.conf))?;
-    let list: Value = serde_json::from_slice(&text)
-        .with_context(|| format!("{:?} is not JSON", options.conf))?;
+    let list: Value =
+        serde_json::from_slice(&text).with_context(|| format!("{:?} is not JSON", options.conf))?;
     let mut column = Column::new("CNI plugins alone");
     for round in 0..=options.rounds {
         std::thread::sleep(Duration::from_millis(options.idle_ms));
@@ -54,7 +54,9 @@ pub(crate) fn run(options: &Options) -> anyhow::Result<()> {
 }
 
 fn ip(verb: &str) -> anyhow::Result<()> {
-    let status = Command::new("ip").args(["netns", verb, CONTAINER]).status()?;
+    let status = Command::new("ip")
+        .args(["netns", verb, CONTAINER])
+        .status()?;
     if !status.success() {
         bail!("ip netns {verb} {CONTAINER}: {status}");
     }
@@ -63,7 +65,9 @@ fn ip(verb: &str) -> anyhow::Result<()> {
 
 /// ADD in the order of the list, then DEL backwards.
 fn chain(list: &Value, bin: &Path, column: &mut Column) -> anyhow::Result<()> {
-    let plugins = list["plugins"].as_array().context("no plugins in the list")?;
+    let plugins = list["plugins"]
+        .as_array()
+        .context("no plugins in the list")?;
     let mut result = Value::Null;
     let began = Instant::now();
     for plugin in plugins {
@@ -97,7 +101,9 @@ fn request(list: &Value, plugin: &Value, result: &Value) -> Value {
 }
 
 fn execute(verb: &str, request: &Value, bin: &Path) -> anyhow::Result<Vec<u8>> {
-    let name = request["type"].as_str().context("a plugin without a type")?;
+    let name = request["type"]
+        .as_str()
+        .context("a plugin without a type")?;
     let mut child = Command::new(bin.join(name))
         .env("CNI_COMMAND", verb)
         .env("CNI_CONTAINERID", CONTAINER)
@@ -108,8 +114,11 @@ fn execute(verb: &str, request: &Value, bin: &Path) -> anyhow::Result<Vec<u8>> {
         .stdout(Stdio::piped())
         .spawn()
         .with_context(|| format!("start the plugin {name}"))?;
-    let input = child.stdin.take().context("a plugin without standard input")?;
-    serde_json::to_writer(&input, request)?;
+    let mut input = child
+        .stdin
+        .take()
+        .context("a plugin without standard input")?;
+    input.write_all(&serde_json::to_vec(request)?)?;
     drop(input);
     let output = child.wait_with_output()?;
     if !output.status.success() {
@@ -132,6 +141,10 @@ mod tests {
             "runtimeConfig": {"portMappings": []}, "prevResult": {"ips": []},
         });
         assert_eq!(request(&list, &plugin, &json!({"ips": []})), expected);
-        assert!(request(&list, &plugin, &Value::Null).get("prevResult").is_none());
+        assert!(
+            request(&list, &plugin, &Value::Null)
+                .get("prevResult")
+                .is_none()
+        );
     }
 }

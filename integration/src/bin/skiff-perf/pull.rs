@@ -52,7 +52,12 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
             bail!("{} processes {daemon}, expected one", pids.len());
         };
         let column = Column::new(&name);
-        runtimes.push(Runtime { column, cri, daemon: pid, peak: 0 });
+        runtimes.push(Runtime {
+            column,
+            cri,
+            daemon: pid,
+            peak: 0,
+        });
     }
     for round in 0..=options.rounds {
         for runtime in &mut runtimes {
@@ -63,11 +68,18 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
             }
         }
     }
-    let columns: Vec<Column> = runtimes.iter().map(|runtime| runtime.column.clone()).collect();
+    let columns: Vec<Column> = runtimes
+        .iter()
+        .map(|runtime| runtime.column.clone())
+        .collect();
     super::report(&columns, options.json.as_ref())?;
     for Runtime { column, peak, .. } in &runtimes {
         let peak = megabytes(*peak);
-        writeln!(std::io::stdout(), "{}: daemon's peak memory {peak:.1} MB", column.name)?;
+        writeln!(
+            std::io::stdout(),
+            "{}: daemon's peak memory {peak:.1} MB",
+            column.name
+        )?;
     }
     Ok(())
 }
@@ -88,8 +100,14 @@ impl Runtime {
     }
 
     async fn remove(&mut self, image: &str) -> anyhow::Result<()> {
-        let request = RemoveImageRequest { image: Some(image_spec(image)) };
-        self.cri.image.remove_image(request).await.context("RemoveImage")?;
+        let request = RemoveImageRequest {
+            image: Some(image_spec(image)),
+        };
+        self.cri
+            .image
+            .remove_image(request)
+            .await
+            .context("RemoveImage")?;
         Ok(())
     }
 }
