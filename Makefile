@@ -5,7 +5,7 @@ export CARGO_TARGET_DIR ?= $(CURDIR)/target
 export SKIFF_LAB_DIR ?= /var/cache/skiff-lab
 BIN := $(CARGO_TARGET_DIR)/bin
 STATIC := x86_64-unknown-linux-gnu
-DRIVERS := $(patsubst integration/src/bin/%.rs,%,$(wildcard integration/src/bin/*.rs))
+DRIVERS := $(notdir $(basename $(wildcard integration/src/bin/*)))
 
 .PHONY: all build lab demo test check fmt clippy walls deny unit suites clean
 
@@ -20,7 +20,7 @@ build:
 	mkdir -p $(BIN)
 	cd $(CARGO_TARGET_DIR)/release && install -t $(BIN) skiffd skiffctl $(DRIVERS)
 	cd $(CARGO_TARGET_DIR)/$(STATIC)/release && install -t $(BIN) skiff-shim skiff-oci
-	for i in floor runc-native; do gcc -O2 -static -Wall -Wextra -o $(BIN)/$$i integration/perf/$$i.c || exit 1; done
+	gcc -O2 -static -Wall -Wextra -o $(BIN)/runc-native integration/perf/runc-native.c
 
 lab:
 	integration/lab/setup
