@@ -1,11 +1,12 @@
-//! What the caller of this library is told when something fails on its side of the clone.
+//! What the caller of this library is told when something fails. The child uses the same type;
+//! its errors travel to the parent as a [`Failure`].
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::Failure;
 
-/// Why a call failed. What goes wrong inside the child arrives as [`Failure`].
+/// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// A system call failed.
@@ -27,17 +28,39 @@ pub enum Error {
     },
     /// A limit is asked for whose controller is absent in the cgroup's parents.
     #[error(
-        "cgroup {path}: {field} needs the {controller} controller, which is not available there"
+        "cgroup {}: {file} needs the {controller} controller, which is not available there; \
+         enable it in the kernel and in the parents' cgroup.subtree_control", path.display()
     )]
     Controller {
         /// The container's cgroup.
         path: PathBuf,
-        /// The runtime-spec field.
-        field: String,
+        /// The file that should have been written.
+        file: String,
         /// Name of the controller.
-        controller: &'static str,
+        controller: String,
     },
-    /// The call does not fit the state of the child.
+    /// The command cannot be executed.
+    #[error("execute {command:?}: {source}")]
+    Command {
+        /// What was looked for.
+        command: String,
+        /// 127 when it does not exist, 126 otherwise, as a shell would exit.
+        exit_code: i32,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// A hook failed.
+    #[error("{kind} hook {}: {problem}", path.display())]
+    Hook {
+        /// `createRuntime`, `poststop`, ...
+        kind: &'static str,
+        /// Its executable.
+        path: PathBuf,
+        /// What happened to it.
+        problem: String,
+    },
+    /// The call does not fit the state of the process.
     #[error("container process {pid} is {state}, cannot {action}")]
     State {
         /// Host pid.
@@ -47,7 +70,7 @@ pub enum Error {
         /// What was asked.
         action: &'static str,
     },
-    /// The child failed before it was ready.
+    /// The child failed.
     #[error(transparent)]
     Child(#[from] Failure),
 }
@@ -67,5 +90,34 @@ impl Error {
             field: field.into(),
             problem: problem.into(),
         }
+    }
+}
+
+impl From<&Error> for Failure {
+    fn from(error: &Error) -> Self {
+        let (errno, exit_code) = match error {
+            Error::System { source, .. } => (source.raw_os_error(), None),
+            Error::Command {
+                source, exit_code, ..
+            } => (source.raw_os_error(), Some(*exit_code)),
+            _ => (None, None),
+        };
+        Self {
+            message: error.to_string(),
+            errno: errno.unwrap_or(0),
+            exit_code,
+        }
+    }
+}
+
+/// Says what was attempted when a system call fails.
+pub(crate) trait Doing<T> {
+    /// `what` reads like "mount /proc".
+    fn doing<W: Into<String>>(self, what: impl FnOnce() -> W) -> Result<T, Error>;
+}
+
+impl<T, E: Into<io::Error>> Doing<T> for Result<T, E> {
+    fn doing<W: Into<String>>(self, what: impl FnOnce() -> W) -> Result<T, Error> {
+        self.map_err(|e| Error::system(what(), e))
     }
 }

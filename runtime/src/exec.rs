@@ -1,10 +1,18 @@
 //! A further process in a running container.
 
-use std::os::fd::BorrowedFd;
+use std::convert::Infallible;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use rustix::fs::{Mode, OFlags};
+use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
+
+use crate::child::{self, Fds, Launch, Status};
+use crate::error::Doing;
+use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::Process;
-use crate::{Error, Init, Stdio};
+use crate::report::Report;
+use crate::{Error, Init, Stdio, cgroup, console, create, report, sys, validate};
 
 /// A process to run in a container.
 #[derive(Debug)]
@@ -43,6 +51,45 @@ impl<'a> Exec<'a> {
 /// executes at once, without waiting for [`Init::start`]: the first progress is `Running` or
 /// `Failed`.
 pub fn exec(exec: Exec<'_>) -> Result<Init, Error> {
-    let _ = exec;
-    Err(Error::invalid("exec", "under construction"))
+    validate::process(exec.process)?;
+    let cgroup = cgroup::open(exec.cgroup)?;
+    let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
+    let status = Status(theirs);
+    let fds = create::fds(&exec.stdio, exec.extra_fds);
+    let child = create::in_pid_namespace(Some(exec.container), || {
+        sys::clone::clone3(Namespaces::empty(), Some(cgroup.as_fd()), || {
+            child::run(&status, || in_child(&exec, &fds, &status))
+        })
+        .doing(|| format!("clone a process into {}", exec.cgroup.display()))
+    })?;
+    Ok(Init::executing(child, ours))
+}
+
+fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallible, Error> {
+    child::set_apart(status, fds, [exec.container.as_raw_fd()])?;
+    child::set_oom_score(exec.process)?;
+    let all = ThreadNameSpaceType::MOUNT
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::NETWORK
+        | ThreadNameSpaceType::CONTROL_GROUP;
+    move_into_thread_name_spaces(exec.container, all)
+        .doing(|| "join the container's namespaces (has it ended?)")?;
+    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+        .doing(|| "open the container's root")?;
+    let launch = Launch::prepare(root.as_fd(), exec.process)?;
+    let console = match exec.stdio {
+        Stdio::Terminal => Some(console::open(root.as_fd(), exec.process)?),
+        Stdio::Fds(_) => None,
+    };
+    if let Some(console) = &console {
+        let master = console
+            .master
+            .try_clone()
+            .doing(|| "duplicate the terminal")?;
+        status.say(&Report::Console(master));
+    }
+    child::arrange(fds, console.as_ref(), exec.process)?;
+    launch.become_user(exec.process)?;
+    Err(launch.execute())
 }

@@ -1,16 +1,28 @@
 //! The parent's end of a child that is becoming a container process.
+//!
+//! ```text
+//!   create ──> Building ──ready──> Waiting ──start──> Starting ──end of file──> Over: Running
+//!   exec ────────────────────────────────────────────────┘
+//!   a failure, or the end of file too early, leads from anywhere to Over: Failed
+//! ```
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-use crate::Error;
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+
+use crate::hook::Outside;
+use crate::report::{self, Report, Word};
+use crate::sys::clone::Child;
+use crate::{Error, process};
 
 /// What the process gets as descriptors 0, 1 and 2.
 #[derive(Debug)]
 pub enum Stdio<'a> {
     /// These, in order. The caller keeps its copies and closes them when it likes.
     Fds([BorrowedFd<'a>; 3]),
-    /// A new pseudo-terminal; its master side arrives with [`Progress::Ready`].
-    /// `process.terminal` and `process.consoleSize` of the configuration go with it.
+    /// A new pseudo-terminal of the size `process.consoleSize`; its master side arrives with
+    /// the progress.
     Terminal,
 }
 
@@ -19,8 +31,18 @@ pub enum Stdio<'a> {
 pub struct Init {
     pid: i32,
     pidfd: OwnedFd,
-    start_time: u64,
     status: OwnedFd,
+    phase: Phase,
+    console: Option<OwnedFd>,
+    hooks: Option<Outside>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Building,
+    Waiting,
+    Starting,
+    Over,
 }
 
 /// How far the child has come.
@@ -57,14 +79,54 @@ pub struct Failure {
 }
 
 impl Init {
+    /// A created child, which will build a container and wait.
+    pub(crate) fn created(child: Child, status: OwnedFd, hooks: Option<Outside>) -> Self {
+        let Child { pid, pidfd } = child;
+        Self {
+            pid,
+            pidfd,
+            status,
+            phase: Phase::Building,
+            console: None,
+            hooks,
+        }
+    }
+
+    /// A child that will execute without waiting.
+    pub(crate) fn executing(child: Child, status: OwnedFd) -> Self {
+        let Child { pid, pidfd } = child;
+        Self {
+            pid,
+            pidfd,
+            status,
+            phase: Phase::Starting,
+            console: None,
+            hooks: None,
+        }
+    }
+
+    /// Takes over a built container that another process created with a gate
+    /// ([`crate::Create::gate`]): `socket` is connected to the gate.
+    pub fn attach(pid: i32, pidfd: OwnedFd, socket: OwnedFd) -> Self {
+        Self {
+            pid,
+            pidfd,
+            status: socket,
+            phase: Phase::Waiting,
+            console: None,
+            hooks: None,
+        }
+    }
+
     /// Host pid.
     pub fn pid(&self) -> i32 {
         self.pid
     }
 
-    /// Field 22 of /proc/pid/stat, in clock ticks after boot.
-    pub fn start_time(&self) -> u64 {
-        self.start_time
+    /// Field 22 of /proc/pid/stat, in clock ticks after boot: with the pid it names the process
+    /// for ever. To be asked before the process is reaped.
+    pub fn start_time(&self) -> Result<u64, Error> {
+        process::start_time(self.pid)
     }
 
     /// Readable once the process has ended. To be reaped with `waitid(P_PIDFD)`.
@@ -78,18 +140,118 @@ impl Init {
         self.status.as_fd()
     }
 
-    /// Reads what the child has to say, without waiting.
+    /// Reads what the child has to say, without waiting (except for hooks that the
+    /// configuration wants run outside of the container).
     pub fn progress(&mut self) -> Result<Progress, Error> {
-        Ok(Progress::Building)
+        if self.phase == Phase::Over {
+            return Ok(Progress::Building);
+        }
+        let report = report::receive(self.status.as_fd())
+            .map_err(|e| Error::system(format!("hear from process {}", self.pid), e))?;
+        let Some(report) = report else {
+            return Ok(Progress::Building);
+        };
+        match (report, self.phase) {
+            (Report::Console(console), _) => {
+                self.console = Some(console);
+                self.progress()
+            }
+            (Report::Hooks, Phase::Building) => self.run_hooks(),
+            (Report::Ready(console), Phase::Building) => {
+                self.phase = Phase::Waiting;
+                Ok(Progress::Ready { console })
+            }
+            (Report::Closed, Phase::Starting) => {
+                self.phase = Phase::Over;
+                Ok(Progress::Running {
+                    console: self.console.take(),
+                })
+            }
+            (Report::Failed(failure), _) => Ok(self.failed(failure)),
+            (Report::Closed, _) => Ok(self.failed(Failure {
+                message: format!(
+                    "container process {} died before it was started (killed, or out of memory)",
+                    self.pid
+                ),
+                errno: 0,
+                exit_code: None,
+            })),
+            (Report::Ready(_) | Report::Hooks, _) => Err(self.out_of_turn("report")),
+        }
     }
 
     /// Waits for the next progress other than `Building`. For callers without an event loop.
     pub fn wait(&mut self) -> Result<Progress, Error> {
-        self.progress()
+        if self.phase == Phase::Over {
+            return Err(self.out_of_turn("wait"));
+        }
+        loop {
+            match poll(&mut [PollFd::new(&self.status, PollFlags::IN)], None) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(e) => return Err(Error::system("poll", e)),
+            }
+            match self.progress()? {
+                Progress::Building => {}
+                progress => return Ok(progress),
+            }
+        }
     }
 
     /// Lets a ready process execute its command. The outcome arrives with [`Self::progress`].
     pub fn start(&mut self) -> Result<(), Error> {
+        if self.phase != Phase::Waiting {
+            return Err(self.out_of_turn("start"));
+        }
+        report::tell(self.status.as_fd(), Word::Start)
+            .map_err(|e| Error::system(format!("start process {}", self.pid), e))?;
+        self.phase = Phase::Starting;
         Ok(())
+    }
+
+    /// The process, for a caller that keeps only its end in view.
+    pub fn into_pidfd(self) -> OwnedFd {
+        self.pidfd
+    }
+
+    fn run_hooks(&mut self) -> Result<Progress, Error> {
+        let outcome = self
+            .hooks
+            .take()
+            .map_or(Ok(()), |hooks| hooks.run(self.pid));
+        match outcome {
+            Ok(()) => {
+                report::tell(self.status.as_fd(), Word::HooksDone)
+                    .map_err(|e| Error::system(format!("answer process {}", self.pid), e))?;
+                Ok(Progress::Building)
+            }
+            Err(e) => {
+                let _ =
+                    rustix::process::pidfd_send_signal(&self.pidfd, rustix::process::Signal::KILL);
+                Ok(self.failed(Failure {
+                    message: e.to_string(),
+                    errno: 0,
+                    exit_code: None,
+                }))
+            }
+        }
+    }
+
+    fn failed(&mut self, failure: Failure) -> Progress {
+        self.phase = Phase::Over;
+        Progress::Failed(failure)
+    }
+
+    fn out_of_turn(&self, action: &'static str) -> Error {
+        let state = match self.phase {
+            Phase::Building => "being built",
+            Phase::Waiting => "waiting to be started",
+            Phase::Starting => "starting",
+            Phase::Over => "running or gone",
+        };
+        Error::State {
+            pid: self.pid,
+            state,
+            action,
+        }
     }
 }

@@ -5,10 +5,12 @@
 //! waits on a socket until [`Init::start`] lets it exec. [`exec`] does the same for a further
 //! process in a running container. Nothing is executed on the way but the command itself.
 //!
-//! Map: `create`, `exec` what callers ask for; `init` the parent's end of a child under way;
-//! `child` what happens between clone3 and exec, with `rootfs`, `mount`, `device`, `mask` for
-//! the file system and `credential`, `command` for the process; [`cgroup`], [`namespace`],
-//! [`shm`], [`pod_init`] what a pod is made of; `sys` the system calls without a safe wrapper.
+//! Map: `create`, `exec` what callers ask for; `init` the parent's end of a child under way,
+//! `report` what the two say to each other; `child` and `create::build` what happens between
+//! clone3 and exec, with `rootfs`, `mount`, `path`, `device`, `mask`, `console` for the file
+//! system and `credential`, `command` for the process; `validate` what is refused; [`hook`];
+//! [`cgroup`], [`namespace`], [`shm`], [`pod_init`] what a pod is made of; `sys` the system
+//! calls without a safe wrapper.
 //!
 //! Invariants: single-threaded callers only, since the child allocates after clone3; root file
 //! systems and volumes are detached mounts, attached only inside the container's own mount
@@ -18,19 +20,35 @@
 #![deny(unsafe_code)]
 
 pub mod cgroup;
+pub mod hook;
 pub mod namespace;
 pub mod pod_init;
+pub mod process;
 pub mod shm;
 
+mod child;
+mod command;
+mod console;
 mod create;
+mod credential;
+mod device;
 mod error;
 mod exec;
 mod init;
+mod mask;
+mod mount;
+mod path;
+mod report;
+mod rootfs;
+#[allow(unsafe_code)]
+mod sys;
+mod validate;
 
-pub use create::{Create, Rootfs, create};
+pub use create::{Create, create};
 pub use error::Error;
 pub use exec::{Exec, exec};
 pub use init::{Failure, Init, Progress, Stdio};
 /// The runtime-spec types this library speaks.
 pub use libcontainer::oci_spec;
 pub use namespace::Namespaces;
+pub use rootfs::Rootfs;

@@ -1,10 +1,17 @@
 //! The first process of a PID namespace that the containers of a pod share: it reaps what is
 //! orphaned there and does nothing else.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
-use crate::Error;
+use rustix::process::{
+    DumpableBehavior, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal,
+    wait,
+};
+
+use crate::error::Doing;
+use crate::namespace::Namespaces;
+use crate::{Error, cgroup, sys};
 
 /// A running pod init.
 #[derive(Debug)]
@@ -19,6 +26,27 @@ pub struct PodInit {
 /// is named `skiff-init`, holds no descriptors and ignores signals; SIGKILL from the caller
 /// ends it and with it the namespace.
 pub fn spawn(cgroup: Option<&Path>) -> Result<PodInit, Error> {
-    let _ = cgroup;
-    Err(Error::invalid("pod_init", "under construction"))
+    let cgroup = cgroup.map(|path| cgroup::make(path, None)).transpose()?;
+    let dir = cgroup.as_ref().map(|cgroup| cgroup.as_fd());
+    let child = sys::clone::clone3(Namespaces::NEWPID, dir, || run())
+        .doing(|| "clone the init of a pod")?;
+    Ok(PodInit {
+        pid: child.pid,
+        pidfd: child.pidfd,
+    })
+}
+
+/// Every signal is blocked, so none but SIGKILL and SIGSTOP of the caller does anything; SIGCHLD
+/// is waited for. It does not outlive the caller.
+fn run() -> ! {
+    sys::process::block_signals();
+    let _ = set_parent_process_death_signal(Some(Signal::KILL));
+    let _ = set_dumpable_behavior(DumpableBehavior::NotDumpable);
+    let _ = rustix::thread::set_name(c"skiff-init");
+    let _ = rustix::process::chdir("/");
+    let _ = sys::fd::close_all_but(0, &mut []);
+    loop {
+        while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
+        sys::process::await_child_signal();
+    }
 }

@@ -1,0 +1,312 @@
+//! The mounts of a configuration.
+//!
+//! The parent [`prepare`]s them: bind sources become detached copies of their trees, taken in
+//! the host's mount namespace, so that a shared volume stays a peer of the host's mount and a
+//! missing source is an error of the call. The child [`attach`]es them inside the container's
+//! root and makes new file systems there, where its own namespaces apply.
+
+pub(crate) mod options;
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::CWD;
+use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
+
+use crate::Error;
+use crate::error::Doing;
+use crate::oci_spec::runtime::Mount as SpecMount;
+use crate::path::{self, Kind};
+use crate::shm::Shm;
+use crate::sys::mount::{MountAttr, set_attr};
+use options::{Options, Propagation, attr};
+
+/// A mount ready to be attached.
+#[derive(Debug)]
+pub(crate) struct Mount {
+    pub(crate) destination: PathBuf,
+    pub(crate) what: What,
+    pub(crate) options: Options,
+}
+
+/// What is mounted.
+#[derive(Debug)]
+pub(crate) enum What {
+    /// A detached tree with its attributes set.
+    Tree(OwnedFd),
+    /// A new file system.
+    New {
+        /// Its type.
+        kind: String,
+        /// What /proc/mounts shows as its source.
+        source: PathBuf,
+    },
+}
+
+impl Mount {
+    /// A mount of `kind`?
+    pub(crate) fn is_new(&self, wanted: &str) -> bool {
+        matches!(&self.what, What::New { kind, .. } if kind == wanted)
+    }
+}
+
+/// Opens what has to be opened on the host.
+pub(crate) fn prepare(mounts: &[SpecMount], shm: Option<&Shm>) -> Result<Vec<Mount>, Error> {
+    mounts.iter().map(|mount| prepare_one(mount, shm)).collect()
+}
+
+fn prepare_one(mount: &SpecMount, shm: Option<&Shm>) -> Result<Mount, Error> {
+    let destination = mount.destination().clone();
+    let name = destination.display().to_string();
+    if destination
+        .components()
+        .all(|c| c == std::path::Component::RootDir)
+    {
+        return Err(Error::invalid(
+            "mounts",
+            "a mount at / would hide the root file system",
+        ));
+    }
+    let words = mount.options().as_deref().unwrap_or_default();
+    let mut options = Options::parse(words, &name)?;
+    let kind = mount.typ().as_deref().unwrap_or_default();
+    options.bind |= kind == "bind";
+    let what = match (options.bind, kind, shm) {
+        (true, _, _) => {
+            let source = mount.source().as_deref().ok_or_else(|| {
+                Error::invalid(format!("mounts ({name})"), "a bind mount without a source")
+            })?;
+            What::Tree(copy_tree(source, &options, &name)?)
+        }
+        (false, "tmpfs", Some(shm)) if destination == Path::new("/dev/shm") => {
+            What::Tree(shm.copy()?)
+        }
+        (false, "", _) => {
+            return Err(Error::invalid(
+                format!("mounts ({name})"),
+                "neither a type nor bind",
+            ));
+        }
+        (false, kind, _) => What::New {
+            // Version 2 is the only one there is here, whatever the configuration calls it.
+            kind: if kind == "cgroup" {
+                "cgroup2".into()
+            } else {
+                kind.to_owned()
+            },
+            source: mount
+                .source()
+                .clone()
+                .unwrap_or_else(|| PathBuf::from(kind)),
+        },
+    };
+    Ok(Mount {
+        destination,
+        what,
+        options,
+    })
+}
+
+fn copy_tree(source: &Path, options: &Options, destination: &str) -> Result<OwnedFd, Error> {
+    let mut flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    if options.recursive {
+        flags |= OpenTreeFlags::AT_RECURSIVE;
+    }
+    let tree = open_tree(CWD, source, flags).doing(|| {
+        format!(
+            "bind mount {} at {destination}: open the source",
+            source.display()
+        )
+    })?;
+    set_attributes(tree.as_fd(), options).doing(|| {
+        format!(
+            "bind mount {} at {destination}: set attributes",
+            source.display()
+        )
+    })?;
+    Ok(tree)
+}
+
+/// Propagation and attributes of a copied tree, in as few calls as possible.
+///
+/// Without a word about propagation nothing is shared with the host. `private` or `slave`
+/// without recursion still must not leave submounts shared, so these become slaves.
+fn set_attributes(tree: BorrowedFd<'_>, options: &Options) -> std::io::Result<()> {
+    let private = Propagation {
+        kind: libc::MS_PRIVATE,
+        recursive: true,
+    };
+    let propagation = options.propagation.unwrap_or(private);
+    let mut whole = options.attr_recursive;
+    let mut top = options.attr;
+    // A volume that is read-only on the host stays so: plain "rw" promises nothing.
+    top.clear &= !attr::RDONLY;
+    if propagation.recursive || !options.recursive {
+        whole.propagation = propagation.kind;
+    } else {
+        whole.propagation = libc::MS_SLAVE;
+        top.propagation = propagation.kind;
+    }
+    if !options.recursive {
+        let both = merge(whole, top);
+        return set_attr(tree, false, &both);
+    }
+    set_attr(tree, true, &whole)?;
+    if top != MountAttr::default() {
+        set_attr(tree, false, &top)
+    } else {
+        Ok(())
+    }
+}
+
+/// Both changes at once, for a tree of a single mount.
+fn merge(whole: MountAttr, top: MountAttr) -> MountAttr {
+    let atime = if top.clear & attr::ATIME != 0 {
+        top.set
+    } else {
+        whole.set
+    } & attr::ATIME;
+    let set = ((whole.set & !top.clear) | top.set) & !attr::ATIME;
+    MountAttr {
+        set: set | atime,
+        clear: (whole.clear | top.clear) & !set,
+        propagation: whole.propagation.max(top.propagation),
+        userns_fd: 0,
+    }
+}
+
+/// Attaches a mount inside the container's root. A tmpfs stays writable for now, since mount
+/// points and devices may have to be made in it: see [`finish`].
+pub(crate) fn attach(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
+    let target = open_target(mount, root)?;
+    match &mount.what {
+        What::Tree(tree) => {
+            attach_tree(tree.as_fd(), target.as_fd())
+                .doing(|| format!("mount at {}", mount.destination.display()))?;
+            Ok(())
+        }
+        What::New { kind, source } => {
+            let mut flags = mount.options.mount_flags();
+            if kind == "tmpfs" {
+                flags -= rustix::mount::MountFlags::RDONLY;
+            }
+            let data = std::ffi::CString::new(mount.options.data.as_bytes()).map_err(|_| {
+                Error::invalid(
+                    format!("mounts ({})", mount.destination.display()),
+                    "an option holds a zero byte",
+                )
+            })?;
+            let data = (!data.is_empty()).then_some(data.as_c_str());
+            rustix::mount::mount(source, path::of_fd(target.as_fd()), kind, flags, data)
+                .doing(|| format!("mount {kind} at {}", mount.destination.display()))
+        }
+    }
+}
+
+/// The rest of a mount's options, once everything inside of it is made.
+pub(crate) fn finish(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
+    let What::New { kind, .. } = &mount.what else {
+        return Ok(());
+    };
+    let mut top = MountAttr::default();
+    if kind == "tmpfs" && mount.options.read_only() {
+        top.set = attr::RDONLY;
+    }
+    if let Some(propagation) = mount.options.propagation {
+        top.propagation = propagation.kind;
+    }
+    let top = merge(mount.options.attr_recursive, top);
+    if top == MountAttr::default() {
+        return Ok(());
+    }
+    path::open(root, &mount.destination)
+        .map_err(std::io::Error::from)
+        .and_then(|fd| set_attr(fd.as_fd(), false, &top))
+        .doing(|| {
+            format!(
+                "set attributes of the mount at {}",
+                mount.destination.display()
+            )
+        })
+}
+
+/// /proc and /sys must be where their names say: what masks them later goes by name.
+fn open_target(mount: &Mount, root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
+    let target = path::open_or_create(root, &mount.destination, || match &mount.what {
+        What::New { .. } => Ok(Kind::Directory),
+        What::Tree(tree) => path::kind_of(tree).doing(|| "stat the source of a bind mount"),
+    })?;
+    if mount.is_new("proc") || mount.is_new("sysfs") {
+        path::open_strictly(root, &mount.destination).doing(|| {
+            format!(
+                "{} is not an ordinary directory",
+                mount.destination.display()
+            )
+        })?;
+    }
+    Ok(target)
+}
+
+/// Moves a detached tree to where `target` is.
+pub(crate) fn attach_tree(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rustix::io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(tree, "", target, "", flags)
+}
+
+/// A detached copy of what `source` is, not of what is mounted below it.
+pub(crate) fn copy_of(source: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_EMPTY_PATH;
+    open_tree(source, "", flags)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn merged_attributes_do_not_contradict() {
+        let whole = MountAttr {
+            set: attr::RDONLY | attr::NOATIME,
+            clear: attr::ATIME,
+            ..MountAttr::default()
+        };
+        let top = MountAttr {
+            set: attr::NOSUID,
+            clear: attr::RDONLY,
+            propagation: 1,
+            userns_fd: 0,
+        };
+        let both = merge(whole, top);
+        assert_eq!(both.set, attr::NOSUID | attr::NOATIME);
+        assert_eq!(both.clear, attr::ATIME | attr::RDONLY);
+        assert_eq!(both.propagation, 1);
+    }
+
+    #[test]
+    fn root_as_destination_and_missing_sources_are_refused_by_name() {
+        let mut mount = SpecMount::default();
+        mount.set_destination("/".into());
+        assert!(
+            prepare(&[mount.clone()], None)
+                .unwrap_err()
+                .to_string()
+                .contains("mount at /")
+        );
+        mount.set_destination("/data".into());
+        assert!(
+            prepare(&[mount.clone()], None)
+                .unwrap_err()
+                .to_string()
+                .contains("/data")
+        );
+        mount.set_options(Some(vec!["bind".into()]));
+        assert!(
+            prepare(&[mount], None)
+                .unwrap_err()
+                .to_string()
+                .contains("without a source")
+        );
+    }
+}

@@ -1,0 +1,281 @@
+//! The root file system: a detached mount made by the parent, attached and entered by the child.
+
+use std::fmt::Write as _;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
+    mount_change, move_mount, open_tree,
+};
+
+use crate::Error;
+use crate::error::Doing;
+use crate::mount::options::{Propagation, attr};
+use crate::sys::mount::{MountAttr, set_attr};
+
+/// Layers that make a root file system.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rootfs {
+    /// An overlay, made as a detached mount.
+    Overlay {
+        /// Lower directories, uppermost first; at least one.
+        lower: Vec<PathBuf>,
+        /// Upper directory.
+        upper: PathBuf,
+        /// Work directory, empty, on the file system of `upper`.
+        work: PathBuf,
+    },
+    /// A directory, bind-mounted with what is mounted below it.
+    Directory(PathBuf),
+}
+
+/// A root file system on its way from parent to child.
+#[derive(Debug)]
+pub(crate) enum Root {
+    /// A detached mount.
+    Detached(OwnedFd),
+    /// Options of an overlay that this kernel can only mount the old way, and where.
+    Classic {
+        /// Options of mount(2).
+        options: String,
+        /// Directory that the mount may cover in the child's mount namespace.
+        target: PathBuf,
+        /// The layers that `options` names as /proc/self/fd/N.
+        layers: Vec<OwnedFd>,
+    },
+}
+
+/// Longest string that fsconfig takes, in bytes, with its end.
+const FSCONFIG_STRING: usize = 256;
+
+/// Makes the detached mount. In the parent, where the layers' paths mean something whatever
+/// becomes of the child's user.
+pub(crate) fn prepare(rootfs: &Rootfs) -> Result<Root, Error> {
+    match rootfs {
+        Rootfs::Directory(path) => {
+            let flags = OpenTreeFlags::OPEN_TREE_CLONE
+                | OpenTreeFlags::OPEN_TREE_CLOEXEC
+                | OpenTreeFlags::AT_RECURSIVE;
+            let tree = open_tree(CWD, path, flags)
+                .doing(|| format!("open root directory {}", path.display()))?;
+            let private = MountAttr {
+                propagation: libc::MS_PRIVATE,
+                ..MountAttr::default()
+            };
+            set_attr(tree.as_fd(), true, &private)
+                .doing(|| format!("make the mounts of {} private", path.display()))?;
+            Ok(Root::Detached(tree))
+        }
+        Rootfs::Overlay { lower, upper, work } => {
+            if lower.is_empty() {
+                return Err(Error::invalid(
+                    "root",
+                    "an overlay without a lower directory",
+                ));
+            }
+            match overlay(lower, upper, work)? {
+                Some(mount) => Ok(Root::Detached(mount)),
+                None => classic(lower, upper, work),
+            }
+        }
+    }
+}
+
+/// `None`: this kernel takes no layers one by one (before 6.8).
+fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Option<OwnedFd>, Error> {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "open file system overlay")?;
+    let mut opened = Vec::new();
+    for (index, layer) in lower.iter().enumerate() {
+        match set_path(fs.as_fd(), "lowerdir+", layer, &mut opened) {
+            Err(Error::System { source, .. })
+                if index == 0 && source.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                return Ok(None);
+            }
+            done => done?,
+        }
+    }
+    set_path(fs.as_fd(), "upperdir", upper, &mut opened)?;
+    set_path(fs.as_fd(), "workdir", work, &mut opened)?;
+    fsconfig_create(&fs).map_err(|e| {
+        let what = format!("make the overlay on {}", upper.display());
+        Error::system(explained(fs.as_fd(), what), e)
+    })?;
+    let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .doing(|| format!("mount the overlay on {}", upper.display()))?;
+    Ok(Some(mount))
+}
+
+fn set_path(
+    fs: BorrowedFd<'_>,
+    key: &str,
+    path: &Path,
+    opened: &mut Vec<OwnedFd>,
+) -> Result<(), Error> {
+    let doing = || format!("overlay: set {key} to {}", path.display());
+    if path.as_os_str().len() < FSCONFIG_STRING {
+        return fsconfig_set_string(fs, key, path).doing(doing);
+    }
+    let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).doing(doing)?;
+    let short = crate::path::of_fd(fd.as_fd());
+    opened.push(fd);
+    fsconfig_set_string(fs, key, short.as_str()).doing(doing)
+}
+
+/// Adds what the kernel logged to the file system context.
+fn explained(fs: BorrowedFd<'_>, what: String) -> String {
+    let mut log = [0u8; 512];
+    match rustix::io::read(fs, &mut log) {
+        Ok(n) if n > 0 => {
+            format!("{what} ({})", String::from_utf8_lossy(&log[..n]).trim_end())
+        }
+        _ => what,
+    }
+}
+
+fn classic(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Root, Error> {
+    let mut layers = Vec::new();
+    let mut options = String::from("lowerdir=");
+    for (index, layer) in lower.iter().enumerate() {
+        let fd = rustix::fs::open(layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| format!("open layer {}", layer.display()))?;
+        let separator = if index == 0 { "" } else { ":" };
+        let _ = write!(options, "{separator}/proc/self/fd/{}", fd.as_raw_fd());
+        layers.push(fd);
+    }
+    for (key, dir) in [("upperdir", upper), ("workdir", work)] {
+        let fd = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| format!("open {}", dir.display()))?;
+        let _ = write!(options, ",{key}=/proc/self/fd/{}", fd.as_raw_fd());
+        layers.push(fd);
+    }
+    Ok(Root::Classic {
+        options,
+        target: upper.to_owned(),
+        layers,
+    })
+}
+
+impl Root {
+    /// Descriptors that the child needs.
+    pub(crate) fn fds(&self) -> &[OwnedFd] {
+        match self {
+            Self::Detached(mount) => std::slice::from_ref(mount),
+            Self::Classic { layers, .. } => layers,
+        }
+    }
+
+    /// Attaches the root in the child's mount namespace, over its present root directory or, if
+    /// given, at `place`, and returns a descriptor of it.
+    ///
+    /// Every mount inherited from the host becomes a slave first: it still follows the host
+    /// (an unmount there must not find us holding a copy), but nothing goes back.
+    pub(crate) fn attach(self, place: Option<&Path>) -> Result<OwnedFd, Error> {
+        let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+        mount_change("/", slave).doing(|| "make the host's mounts slaves")?;
+        match self {
+            Self::Detached(mount) => {
+                let place = place.unwrap_or(Path::new("/"));
+                let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+                move_mount(&mount, "", CWD, place, flags)
+                    .doing(|| format!("attach the root file system at {}", place.display()))?;
+                Ok(mount)
+            }
+            Self::Classic {
+                options,
+                target,
+                layers: _layers,
+            } => {
+                let place = place.unwrap_or(&target);
+                let options = std::ffi::CString::new(options)
+                    .map_err(|_| Error::invalid("root", "zero byte in a path"))?;
+                rustix::mount::mount("overlay", place, "overlay", MountFlags::empty(), &*options)
+                    .doing(|| format!("mount the overlay at {}", place.display()))?;
+                let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+                rustix::fs::open(place, flags, Mode::empty())
+                    .doing(|| format!("open {}", place.display()))
+            }
+        }
+    }
+}
+
+/// Makes `root` the root directory and lets go of the host's mounts.
+pub(crate) fn enter(root: BorrowedFd<'_>) -> Result<(), Error> {
+    rustix::process::fchdir(root).doing(|| "enter the root file system")?;
+    // With both names the same, the old root ends up on top of the new one, from where the
+    // unmount of "." takes it away: see pivot_root(2).
+    rustix::process::pivot_root(".", ".").map_err(|e| {
+        let hint = if e == Errno::INVAL {
+            "pivot_root (is the root of this mount namespace a mount, and not the initramfs?)"
+        } else {
+            "pivot_root"
+        };
+        Error::system(hint, e)
+    })?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).doing(|| "let go of the host's mounts")
+}
+
+/// Makes the root mount read-only; what is mounted inside keeps its own attributes.
+pub(crate) fn make_read_only(root: BorrowedFd<'_>) -> Result<(), Error> {
+    let attr = MountAttr {
+        set: attr::RDONLY,
+        ..MountAttr::default()
+    };
+    set_attr(root, false, &attr).doing(|| "make the root file system read-only")
+}
+
+/// Applies `linux.rootfsPropagation` to the root mount. After [`enter`], since a shared mount
+/// cannot be pivoted to.
+pub(crate) fn set_propagation(root: BorrowedFd<'_>, propagation: Propagation) -> Result<(), Error> {
+    let attr = MountAttr {
+        propagation: propagation.kind,
+        ..MountAttr::default()
+    };
+    set_attr(root, propagation.recursive, &attr)
+        .doing(|| "set the propagation of the root file system")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classic_options_name_layers_by_descriptor() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().to_owned();
+        let root = classic(&[path.clone(), path.clone()], &path, &path).unwrap();
+        let Root::Classic {
+            options, layers, ..
+        } = root
+        else {
+            panic!("not classic")
+        };
+        assert_eq!(layers.len(), 4);
+        let fd = |n: usize| format!("/proc/self/fd/{}", layers[n].as_raw_fd());
+        let expected = format!(
+            "lowerdir={}:{},upperdir={},workdir={}",
+            fd(0),
+            fd(1),
+            fd(2),
+            fd(3)
+        );
+        assert_eq!(options, expected);
+    }
+
+    #[test]
+    fn missing_layer_and_empty_overlay_are_errors_with_the_path() {
+        let missing = PathBuf::from("/no/such/layer");
+        let error = classic(std::slice::from_ref(&missing), &missing, &missing).unwrap_err();
+        assert!(error.to_string().contains("/no/such/layer"));
+        let none = Rootfs::Overlay {
+            lower: vec![],
+            upper: missing.clone(),
+            work: missing,
+        };
+        assert!(prepare(&none).is_err());
+    }
+}
