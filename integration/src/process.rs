@@ -79,3 +79,40 @@ pub fn unique(pid: u32) -> Option<u64> {
     let path = format!("/proc/{pid}/smaps_rollup");
     Some(field(&path, "Private_Clean")? + field(&path, "Private_Dirty")?)
 }
+
+/// The arguments of a process, with blanks between them.
+pub fn command_line(pid: u32) -> String {
+    let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&line)
+        .trim_end_matches('\0')
+        .replace('\0', " ")
+}
+
+/// The parent of a process.
+pub fn parent(pid: u32) -> Option<u32> {
+    let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    text.lines()
+        .find_map(|line| line.strip_prefix("PPid:"))?
+        .trim()
+        .parse()
+        .ok()
+}
+
+/// The ids of the processes whose last argument is this one.
+pub fn with_last_argument(argument: &str) -> Vec<u32> {
+    let end = format!(" {argument}");
+    all()
+        .into_iter()
+        .filter(|pid| command_line(*pid).ends_with(&end))
+        .collect()
+}
+
+/// SIGKILL.
+pub fn kill(pid: u32) -> anyhow::Result<()> {
+    let pid = i32::try_from(pid)
+        .ok()
+        .and_then(rustix::process::Pid::from_raw);
+    let pid = pid.ok_or_else(|| anyhow::anyhow!("no process id"))?;
+    rustix::process::kill_process(pid, rustix::process::Signal::KILL)?;
+    Ok(())
+}

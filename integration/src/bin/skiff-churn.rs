@@ -382,7 +382,7 @@ async fn ready_pods(cri: &mut Cri) -> anyhow::Result<BTreeSet<String>> {
 fn settle(daemon: &mut Daemon) -> anyhow::Result<()> {
     daemon.terminate()?;
     let deadline = Instant::now() + Duration::from_secs(10);
-    while !process::named("skiff-shim").is_empty() {
+    while !process::running("skiff-shim").is_empty() {
         if Instant::now() > deadline {
             return Ok(()); // the footprint names them
         }
