@@ -75,15 +75,15 @@ pub(crate) fn signal_all(cgroup: &Path, number: i32) -> io::Result<()> {
 
 /// What /proc/pid/stat says of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Stat {
+pub struct Stat {
     /// State letter, `Z` for a zombie.
-    pub(crate) state: u8,
+    pub state: u8,
     /// Parent.
-    pub(crate) parent: i32,
+    pub parent: i32,
     /// Session.
-    pub(crate) session: i32,
+    pub session: i32,
     /// Clock ticks after boot.
-    pub(crate) start_time: u64,
+    pub start_time: u64,
 }
 
 impl Stat {
@@ -181,7 +181,7 @@ fn tree(root: i32, processes: &BTreeMap<i32, Stat>) -> BTreeSet<i32> {
 }
 
 /// Reads /proc/pid/stat; `None` when there is no such process.
-pub(crate) fn stat(pid: i32) -> Option<Stat> {
+pub fn stat(pid: i32) -> Option<Stat> {
     parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
 }
 

@@ -52,7 +52,9 @@ pub use error::Error;
 pub use plugin::PluginError;
 pub use pod::{Attachment, Dns, INTERFACE, NetworkStatus, Pod, PortMapping, Protocol};
 pub use request::{BadPod, Verb};
-pub use result::{BadCidr, Cidr, Interface, Ip, Resolver, Route, Success};
+pub use result::parse as parse_result;
+pub use result::{BadCidr, Cidr, Interface, Ip, Resolver, ResultError, Route, Success};
+pub use version::{UnknownVersion, Version};
 
 /// File system type of network namespaces (linux/magic.h).
 const NSFS_MAGIC: u64 = 0x6e73_6673;

@@ -11,9 +11,11 @@ use crate::version::{Form, UnknownVersion, Version};
 
 /// Why an answer is not a result.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ResultError {
+pub enum ResultError {
+    /// Not JSON, or not of the form that its version has.
     #[error("not a CNI result: {0}")]
     Json(#[from] serde_json::Error),
+    /// Of a version this client does not speak.
     #[error(transparent)]
     Version(#[from] UnknownVersion),
 }
@@ -175,7 +177,7 @@ struct LegacyIp {
 /// Reads a plugin's answer to a request of version `asked`. Returns it typed, and as a document
 /// of version `asked` to hand to the next plugin: untouched but for its version when the answer
 /// has the form of that version, so that keys unknown here are passed on.
-pub(crate) fn parse(json: &[u8], asked: Version) -> Result<(Success, Value), ResultError> {
+pub fn parse(json: &[u8], asked: Version) -> Result<(Success, Value), ResultError> {
     let mut object: Map<String, Value> = serde_json::from_slice(json)?;
     let answered = match object.get("cniVersion") {
         None | Some(Value::Null) => asked,

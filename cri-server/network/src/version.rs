@@ -5,7 +5,8 @@ use std::str::FromStr;
 
 /// A version of the specification that this client speaks, oldest first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Version {
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Version {
     V0_1_0,
     V0_2_0,
     V0_3_0,
@@ -18,7 +19,7 @@ pub(crate) enum Version {
 /// A version this client does not speak.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error("cniVersion {0:?} is not one of 0.1.0, 0.2.0, 0.3.0, 0.3.1, 0.4.0, 1.0.0, 1.1.0")]
-pub(crate) struct UnknownVersion(String);
+pub struct UnknownVersion(String);
 
 /// How results are written down: what two versions must share for a result of one to be a
 /// result of the other.

@@ -23,7 +23,7 @@ const HEADER: usize = stamp::LEN + " stdout F ".len();
 
 /// Where output came from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
+pub enum Stream {
     /// Standard output, or a terminal.
     Stdout,
     /// Standard error.
@@ -32,7 +32,7 @@ pub(crate) enum Stream {
 
 /// An open log.
 #[derive(Debug)]
-pub(crate) struct Log {
+pub struct Log {
     path: PathBuf,
     file: OwnedFd,
     /// Beginnings of lines, for each stream.
@@ -45,7 +45,7 @@ pub(crate) struct Log {
 
 impl Log {
     /// Opens the log for appending; a new one has mode 0640.
-    pub(crate) fn open(path: &Path) -> io::Result<Self> {
+    pub fn open(path: &Path) -> io::Result<Self> {
         Ok(Self {
             path: path.to_path_buf(),
             file: open(path)?,
@@ -57,13 +57,13 @@ impl Log {
     }
 
     /// Where the log is.
-    pub(crate) fn path(&self) -> &Path {
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// Goes on in a file at the same path, made anew after a rotation. On error the old file
     /// stays in use.
-    pub(crate) fn reopen(&mut self) -> io::Result<()> {
+    pub fn reopen(&mut self) -> io::Result<()> {
         self.file = open(&self.path)?;
         self.torn = false;
         Ok(())
@@ -72,7 +72,7 @@ impl Log {
     /// Writes the entries that `chunk` completes, all with the time `now` in nanoseconds since
     /// the epoch. Entries that cannot be written are dropped; that it begins and ends is to be
     /// told to an operator, once each.
-    pub(crate) fn write(&mut self, stream: Stream, chunk: &[u8], now: i64) -> Option<String> {
+    pub fn write(&mut self, stream: Stream, chunk: &[u8], now: i64) -> Option<String> {
         let mut held = std::mem::take(&mut self.held[stream as usize]);
         let headers = Headers::new(stream, now);
         let mut entries = Entries::new(&held, chunk);
@@ -98,7 +98,7 @@ impl Log {
     }
 
     /// Writes what is left of a stream that has ended within a line.
-    pub(crate) fn finish(&mut self, stream: Stream, now: i64) -> Option<String> {
+    pub fn finish(&mut self, stream: Stream, now: i64) -> Option<String> {
         let held = std::mem::take(&mut self.held[stream as usize]);
         if held.is_empty() {
             return None;
