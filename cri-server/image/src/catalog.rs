@@ -95,6 +95,10 @@ impl Catalog {
         self.images.get(&id).map(|entry| &entry.record)
     }
 
+    pub(crate) fn image(&self, id: Digest) -> Option<Arc<Image>> {
+        self.images.get(&id).map(|entry| entry.image.clone())
+    }
+
     pub(crate) fn layer(&self, chain_id: Digest) -> Option<&LayerRecord> {
         self.layers.get(&chain_id).map(|layer| &*layer.record)
     }

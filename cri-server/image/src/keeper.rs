@@ -38,6 +38,13 @@ pub(crate) enum Change {
         commit: Box<Commit>,
         done: oneshot::Sender<Result<Arc<Image>, StoreError>>,
     },
+    /// A pull found that an image which is here has a further name. `None` when it is gone
+    /// meanwhile.
+    Tag {
+        id: Digest,
+        tag: String,
+        done: oneshot::Sender<Result<Option<Arc<Image>>, StoreError>>,
+    },
     /// An image is to go, with all its names.
     Remove {
         id: Digest,
@@ -98,6 +105,9 @@ impl Keeper {
             Change::Commit { commit, done } => {
                 let _ = done.send(self.commit(*commit));
             }
+            Change::Tag { id, tag, done } => {
+                let _ = done.send(self.tag(id, tag));
+            }
             Change::Remove { id, done } => {
                 let _ = done.send(self.remove(id));
             }
@@ -131,9 +141,7 @@ impl Keeper {
 
     fn commit(&mut self, commit: Commit) -> Result<Arc<Image>, StoreError> {
         let tags: BTreeSet<String> = commit.tag.into_iter().collect();
-        for record in self.catalog.losing(&tags, commit.id) {
-            self.rewrite(record)?;
-        }
+        self.take_tags(&tags, commit.id)?;
         let known = self.catalog.record(commit.id);
         let mut record = known.cloned().unwrap_or(ImageRecord {
             version: VERSION,
@@ -158,6 +166,32 @@ impl Keeper {
         };
         self.publish();
         Ok(image)
+    }
+
+    fn tag(&mut self, id: Digest, tag: String) -> Result<Option<Arc<Image>>, StoreError> {
+        let visible = self.catalog.record(id).filter(|record| !record.removed);
+        let Some(mut record) = visible.cloned() else {
+            return Ok(None);
+        };
+        let tags = BTreeSet::from([tag]);
+        self.take_tags(&tags, id)?;
+        let image = if tags.is_subset(&record.tags) {
+            self.catalog.image(id)
+        } else {
+            record.tags.extend(tags);
+            Some(self.rewrite(record)?)
+        };
+        self.publish();
+        Ok(image)
+    }
+
+    /// Takes tags away from every image but `id`. This comes first, so that after a crash a tag
+    /// names one image or none.
+    fn take_tags(&mut self, tags: &BTreeSet<String>, id: Digest) -> Result<(), StoreError> {
+        for record in self.catalog.losing(tags, id) {
+            self.rewrite(record)?;
+        }
+        Ok(())
     }
 
     /// Writes a new image's directory.

@@ -12,9 +12,9 @@ pub(crate) const ACCEPT: &str = "application/vnd.oci.image.index.v1+json, \
      application/vnd.oci.image.manifest.v1+json, \
      application/vnd.docker.distribution.manifest.v2+json";
 /// Longest manifest, index or configuration, in bytes.
-pub(crate) const MAX_DOCUMENT: u64 = 8 << 20;
+pub const MAX_DOCUMENT: u64 = 8 << 20;
 /// Most layers of an image; an overlay takes no more than 500.
-pub(crate) const MAX_LAYERS: usize = 500;
+pub const MAX_LAYERS: usize = 500;
 
 /// A document that describes no image we can run.
 #[derive(Debug, thiserror::Error)]
@@ -51,61 +51,77 @@ pub enum ManifestError {
 /// A pointer to content.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Descriptor {
+pub struct Descriptor {
+    /// What it is; may be empty.
     #[serde(default)]
-    pub(crate) media_type: String,
-    pub(crate) digest: Digest,
-    pub(crate) size: u64,
+    pub media_type: String,
+    /// Digest of the content.
+    pub digest: Digest,
+    /// Its bytes.
+    pub size: u64,
+    /// Where the image runs, in an index.
     #[serde(default)]
-    pub(crate) platform: Option<Platform>,
+    pub platform: Option<Platform>,
 }
 
 /// What an index says about one of its manifests.
 #[derive(Debug, Clone, Deserialize)]
-pub(crate) struct Platform {
+pub struct Platform {
+    /// Operating system, in Go's words.
     #[serde(default)]
-    pub(crate) os: String,
+    pub os: String,
+    /// Processor, in Go's words.
     #[serde(default)]
-    pub(crate) architecture: String,
+    pub architecture: String,
+    /// Kind of processor.
     #[serde(default)]
-    pub(crate) variant: Option<String>,
+    pub variant: Option<String>,
 }
 
 /// An image's parts.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Manifest {
-    pub(crate) config: Descriptor,
-    pub(crate) layers: Vec<Descriptor>,
+pub struct Manifest {
+    /// The configuration.
+    pub config: Descriptor,
+    /// Layers, lowest first.
+    pub layers: Vec<Descriptor>,
 }
 
 /// What a registry answers to a request for a manifest.
 #[derive(Debug)]
-pub(crate) enum Document {
+pub enum Document {
+    /// One image for each of several platforms.
     Index(Vec<Descriptor>),
+    /// One image.
     Manifest(Manifest),
 }
 
 /// An image's configuration.
 #[derive(Debug, Deserialize)]
-pub(crate) struct ConfigFile {
+pub struct ConfigFile {
+    /// Operating system, in Go's words; empty means any.
     #[serde(default)]
-    pub(crate) os: String,
+    pub os: String,
+    /// Processor, in Go's words; empty means any.
     #[serde(default)]
-    pub(crate) architecture: String,
+    pub architecture: String,
+    /// How its containers run.
     #[serde(default, deserialize_with = "crate::image::null_is_empty")]
-    pub(crate) config: ImageConfig,
-    pub(crate) rootfs: RootFs,
+    pub config: ImageConfig,
+    /// Its layers.
+    pub rootfs: RootFs,
 }
 
 /// The layers of a configuration.
 #[derive(Debug, Deserialize)]
-pub(crate) struct RootFs {
-    pub(crate) diff_ids: Vec<Digest>,
+pub struct RootFs {
+    /// Digests of the uncompressed archives, lowest first.
+    pub diff_ids: Vec<Digest>,
 }
 
 /// Reads a manifest or index. The members tell which it is; one that has those of both is
 /// refused, for other clients may read it the other way.
-pub(crate) fn parse_document(json: &[u8]) -> Result<Document, ManifestError> {
+pub fn parse_document(json: &[u8]) -> Result<Document, ManifestError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Any {
@@ -184,7 +200,7 @@ fn check(manifest: &Manifest) -> Result<(), ManifestError> {
 }
 
 /// Reads a configuration and checks that it belongs to `manifest`.
-pub(crate) fn parse_config(json: &[u8], layers: usize) -> Result<ConfigFile, ManifestError> {
+pub fn parse_config(json: &[u8], layers: usize) -> Result<ConfigFile, ManifestError> {
     let file: ConfigFile = serde_json::from_slice(json).map_err(|source| ManifestError::Json {
         document: "image configuration",
         source,
@@ -209,7 +225,7 @@ pub(crate) fn parse_config(json: &[u8], layers: usize) -> Result<ConfigFile, Man
 
 /// Chooses the manifest for this machine. Among several that fit, one without a variant is
 /// preferred: a variant may ask for a newer processor.
-pub(crate) fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, ManifestError> {
+pub fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, ManifestError> {
     let (os, architecture) = host();
     let variant = |d: &Descriptor| d.platform.as_ref().and_then(|p| p.variant.clone());
     let baseline = if architecture == "arm64" { "v8" } else { "v1" };

@@ -14,7 +14,9 @@ use crate::error::StoreError;
 use crate::image::Image;
 use crate::keeper::{self, Change, Keeper};
 use crate::layout::{self, ImageRecord, LayerRecord, Layout, VERSION};
+use crate::merged;
 use crate::pin::Pins;
+use crate::pull::Pulls;
 use crate::snapshot::{Snapshots, Usage};
 use crate::trash::Trash;
 use crate::usage::Uses;
@@ -30,6 +32,10 @@ pub struct Settings {
     pub parallel_layers: usize,
     /// A pull that receives nothing for this long is aborted.
     pub progress_timeout: Duration,
+    /// Wait before a request that failed is sent again; doubled for each further attempt.
+    pub retry_backoff: Duration,
+    /// Longest wait that a registry may ask for.
+    pub max_retry_after: Duration,
     /// Most bytes that one layer may unpack to.
     pub max_layer_bytes: u64,
     /// Most files, directories and links in one layer.
@@ -47,6 +53,8 @@ impl Default for Settings {
             pinned: Vec::new(),
             parallel_layers: 6,
             progress_timeout: Duration::from_secs(300),
+            retry_backoff: Duration::from_millis(500),
+            max_retry_after: Duration::from_secs(30),
             max_layer_bytes: 64 << 30,
             max_layer_entries: 5_000_000,
             reserve_bytes: 64 << 20,
@@ -61,6 +69,8 @@ pub struct Store {
     pub(crate) settings: Settings,
     pub(crate) layout: Arc<Layout>,
     pub(crate) uses: Arc<Uses>,
+    pub(crate) trash: Trash,
+    pub(crate) pulls: Pulls,
     view: Arc<ArcSwap<View>>,
     changes: mpsc::Sender<Change>,
     snapshots: Snapshots,
@@ -84,7 +94,7 @@ impl Store {
         let snapshots = Snapshots::open(root.join("snapshots"), trash.clone())?;
         let keeper = Keeper {
             layout: layout.clone(),
-            trash,
+            trash: trash.clone(),
             uses: uses.clone(),
             view: view.clone(),
             catalog,
@@ -97,10 +107,13 @@ impl Store {
             .name("image-keeper".into())
             .spawn(move || keeper.run(&receiver))
             .map_err(StoreError::io("start a thread for", root))?;
+        let pulls = Pulls::new(settings.parallel_layers);
         Ok(Arc::new(Self {
             settings,
             layout,
             uses,
+            trash,
+            pulls,
             view,
             changes,
             snapshots,
@@ -130,6 +143,18 @@ impl Store {
     /// The writable layers of containers.
     pub fn snapshots(&self) -> &Snapshots {
         &self.snapshots
+    }
+
+    /// Reads a regular file of an image as its containers would see it; `None` when there is
+    /// none. Links are followed within the image. Longer than `limit` bytes is an error. Reads
+    /// files: call it off the async threads.
+    pub fn read_file(
+        &self,
+        image: &Image,
+        path: impl AsRef<Path>,
+        limit: u64,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        merged::read_file(&image.layers, path.as_ref(), limit)
     }
 
     /// Removes an image with all its tags, whichever of its names was given. One that does not

@@ -1,0 +1,242 @@
+//! An image's files as its containers see them, read without mounting anything.
+//!
+//! Overlayfs's rules: of the layers that have a name the uppermost counts; directories merge
+//! with those below until one is opaque; a character device 0:0 hides the name. Symbolic links
+//! lead around within the image: `..` ends at its root, absolute targets begin there.
+
+use std::collections::VecDeque;
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+
+use rustix::fs::{
+    AtFlags, CWD, FileType, Mode, OFlags, Stat, fgetxattr, fstat, openat, readlinkat, statat,
+};
+use rustix::io::Errno;
+
+use crate::error::StoreError;
+
+/// Links followed on the way to one file, as the kernel has it.
+const MAX_LINKS: usize = 40;
+const OPAQUE: &str = "trusted.overlay.opaque";
+
+/// A directory and those it merges with, uppermost first.
+#[derive(Debug)]
+pub(crate) struct Merged {
+    layers: Vec<OwnedFd>,
+}
+
+/// Something an image has.
+#[derive(Debug)]
+pub(crate) enum Node {
+    Directory(Rc<Merged>),
+    /// Anything else: the directory of the layer that has it, its name there, what it is.
+    Other {
+        dir: Rc<Merged>,
+        layer: usize,
+        name: Vec<u8>,
+        stat: Box<Stat>,
+    },
+}
+
+/// What a path leads to.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) node: Node,
+    /// The path without links in it, relative to the image's root.
+    pub(crate) path: PathBuf,
+}
+
+impl Merged {
+    /// The root directory of layers, uppermost first.
+    pub(crate) fn root(layers: &[PathBuf]) -> Result<Rc<Self>, StoreError> {
+        let open = |path: &PathBuf| {
+            openat(CWD, path, DIRECTORY, Mode::empty())
+                .map_err(|e| StoreError::io("open layer", path)(e.into()))
+        };
+        Ok(Rc::new(Self {
+            layers: layers.iter().map(open).collect::<Result<_, _>>()?,
+        }))
+    }
+
+    /// The uppermost of the directories, whose attributes are those of all.
+    pub(crate) fn top(&self) -> Option<&OwnedFd> {
+        self.layers.first()
+    }
+
+    fn lookup(self: &Rc<Self>, name: &[u8]) -> Result<Option<Node>, Errno> {
+        let mut layers = Vec::new();
+        for (layer, dir) in self.layers.iter().enumerate() {
+            let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+                Err(Errno::NOENT) => continue,
+                stat => stat?,
+            };
+            match FileType::from_raw_mode(stat.st_mode) {
+                FileType::Directory => {
+                    let fd = openat(dir, name, DIRECTORY, Mode::empty())?;
+                    let opaque = is_opaque(&fd);
+                    layers.push(fd);
+                    if opaque {
+                        break;
+                    }
+                }
+                FileType::CharacterDevice if stat.st_rdev == 0 => break,
+                _ if layers.is_empty() => {
+                    let (name, stat) = (name.to_vec(), Box::new(stat));
+                    return Ok(Some(Node::Other {
+                        dir: self.clone(),
+                        layer,
+                        name,
+                        stat,
+                    }));
+                }
+                _ => break,
+            }
+        }
+        Ok(if layers.is_empty() {
+            None
+        } else {
+            Some(Node::Directory(Rc::new(Self { layers })))
+        })
+    }
+}
+
+const DIRECTORY: OFlags = OFlags::RDONLY
+    .union(OFlags::DIRECTORY)
+    .union(OFlags::NOFOLLOW)
+    .union(OFlags::CLOEXEC);
+
+fn is_opaque(dir: &OwnedFd) -> bool {
+    let mut value = [0; 1];
+    matches!(fgetxattr(dir, OPAQUE, &mut value), Ok(1)) && value == *b"y"
+}
+
+impl Node {
+    /// Type of what was found.
+    pub(crate) fn file_type(&self) -> FileType {
+        match self {
+            Self::Directory(_) => FileType::Directory,
+            Self::Other { stat, .. } => FileType::from_raw_mode(stat.st_mode),
+        }
+    }
+
+    /// Where a symbolic link leads.
+    pub(crate) fn link_target(&self) -> Result<Vec<u8>, Errno> {
+        match self {
+            Self::Directory(_) => Err(Errno::INVAL),
+            Self::Other {
+                dir, layer, name, ..
+            } => readlinkat(&dir.layers[*layer], name, Vec::new()).map(|t| t.into_bytes()),
+        }
+    }
+
+    /// Opens a regular file.
+    pub(crate) fn open(&self) -> Result<File, Errno> {
+        let Self::Other {
+            dir, layer, name, ..
+        } = self
+        else {
+            return Err(Errno::ISDIR);
+        };
+        let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
+        let fd = openat(&dir.layers[*layer], name, flags, Mode::empty())?;
+        if FileType::from_raw_mode(fstat(&fd)?.st_mode) != FileType::RegularFile {
+            return Err(Errno::INVAL);
+        }
+        Ok(fd.into())
+    }
+}
+
+/// Follows a path from `root`; the last component, too, if it is a link and `follow_last`.
+pub(crate) fn find(
+    root: &Rc<Merged>,
+    path: &Path,
+    follow_last: bool,
+) -> Result<Option<Found>, Errno> {
+    let components = |path: &[u8]| -> Vec<Vec<u8>> {
+        path.split(|b| *b == b'/')
+            .filter(|c| !matches!(*c, b"" | b"."))
+            .map(<[u8]>::to_vec)
+            .collect()
+    };
+    let mut left: VecDeque<Vec<u8>> = components(path.as_os_str().as_bytes()).into();
+    let mut at = vec![(Vec::new(), root.clone())];
+    let mut links = 0;
+    while let Some(component) = left.pop_front() {
+        if component == b".." {
+            at.truncate((at.len() - 1).max(1));
+            continue;
+        }
+        let (_, dir) = at.last().expect("the root is never popped");
+        match dir.lookup(&component)? {
+            None => return Ok(None),
+            Some(Node::Directory(below)) => at.push((component, below)),
+            Some(node) => {
+                let last = left.is_empty();
+                if node.file_type() == FileType::Symlink && (follow_last || !last) {
+                    links += 1;
+                    if links > MAX_LINKS {
+                        return Err(Errno::LOOP);
+                    }
+                    let target = node.link_target()?;
+                    if target.starts_with(b"/") {
+                        at.truncate(1);
+                    }
+                    for component in components(&target).into_iter().rev() {
+                        left.push_front(component);
+                    }
+                } else if last {
+                    return Ok(Some(Found {
+                        node,
+                        path: join(&at, Some(&component)),
+                    }));
+                } else {
+                    return Ok(None);
+                }
+            }
+        }
+    }
+    let (_, dir) = at.last().expect("the root is never popped");
+    Ok(Some(Found {
+        node: Node::Directory(dir.clone()),
+        path: join(&at, None),
+    }))
+}
+
+fn join(at: &[(Vec<u8>, Rc<Merged>)], last: Option<&[u8]>) -> PathBuf {
+    at.iter()
+        .skip(1)
+        .map(|(name, _)| name.as_slice())
+        .chain(last)
+        .map(OsStr::from_bytes)
+        .collect()
+}
+
+/// Reads a regular file of an image; `None` when there is none at `path`. Longer than `limit`
+/// bytes is an error.
+pub(crate) fn read_file(
+    layers: &[PathBuf],
+    path: &Path,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, StoreError> {
+    let failed = |e: Errno| StoreError::io("read from the image", path)(e.into());
+    let Some(found) = find(&Merged::root(layers)?, path, true).map_err(failed)? else {
+        return Ok(None);
+    };
+    if found.node.file_type() != FileType::RegularFile {
+        return Ok(None);
+    }
+    let mut content = Vec::new();
+    let file = found.node.open().map_err(failed)?;
+    file.take(limit + 1)
+        .read_to_end(&mut content)
+        .map_err(StoreError::io("read from the image", path))?;
+    if content.len() as u64 > limit {
+        return Err(failed(Errno::FBIG));
+    }
+    Ok(Some(content))
+}
