@@ -1,0 +1,200 @@
+//! `skiffctl wipe`: back to a host on which skiffd never ran a pod.
+//!
+//! In the order in which a pod is taken down: containers, networks, shims, then what is left of
+//! them. A step that fails is told and the next ones are tried all the same; wiping again is
+//! always safe.
+
+use std::fs;
+use std::io;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use skiff_config::Config;
+use skiff_cri_server::host::cgroup::ROOT;
+use skiff_cri_server::id::Id;
+use skiff_cri_server::layout::{Layout, NETNS_PREFIX};
+use skiff_cri_server::shim::connect::connect_client;
+use skiff_cri_server::{cgroup, netns};
+
+use crate::Options;
+
+/// Longest wait for a shim to end.
+const SHIM_PATIENCE: Duration = Duration::from_secs(10);
+/// How often to look whether it has.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// What to remove.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// Remove; without it, only say what would be removed
+    #[arg(long)]
+    yes: bool,
+    /// Remove images too
+    #[arg(long)]
+    images: bool,
+}
+
+/// Something a daemon left.
+#[derive(Debug)]
+enum Residue {
+    Cgroup(PathBuf),
+    Network(String),
+    Shim(String),
+    Netns(PathBuf),
+    Directory(PathBuf),
+}
+
+impl std::fmt::Display for Residue {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Cgroup(path) => write!(f, "cgroup {}", path.display()),
+            Self::Network(pod) => write!(f, "network of pod {pod}"),
+            Self::Shim(shim) => write!(f, "shim {shim}"),
+            Self::Netns(path) => write!(f, "network namespace {}", path.display()),
+            Self::Directory(path) => write!(f, "directory {}", path.display()),
+        }
+    }
+}
+
+/// Removes what the daemon left, unless it runs.
+pub(crate) async fn run(options: &Options, args: &Args) -> anyhow::Result<ExitCode> {
+    let config = options.load()?;
+    let socket = config.listen.path();
+    if UnixStream::connect(socket).is_ok() {
+        bail!("skiffd answers at {}; stop it first", config.listen);
+    }
+    let layout = Layout::new(config.root.clone(), config.state.clone());
+    let networks = Networks::open(&config, &layout)?;
+    let mut failed = false;
+    for residue in find(&layout, &networks, args.images)? {
+        if !args.yes {
+            println!("would remove {residue}");
+            continue;
+        }
+        match remove(&residue, &layout, &networks).await {
+            Ok(()) => println!("removed {residue}"),
+            Err(e) => {
+                failed = true;
+                eprintln!("skiffctl: {residue}: {e:#}");
+            }
+        }
+    }
+    Ok(if failed {
+        ExitCode::FAILURE
+    } else {
+        ExitCode::SUCCESS
+    })
+}
+
+/// Everything there is, in the order it is removed.
+fn find(layout: &Layout, networks: &Networks, images: bool) -> anyhow::Result<Vec<Residue>> {
+    let cgroups = Path::new(ROOT);
+    let mut all: Vec<_> = cgroup::scan(cgroups)
+        .into_iter()
+        .map(|(path, _)| Residue::Cgroup(path))
+        .collect();
+    all.extend(networks.pods()?.into_iter().map(Residue::Network));
+    all.extend(names(&layout.shims())?.into_iter().map(Residue::Shim));
+    let ours = names(&layout.netns)?
+        .into_iter()
+        .filter(|name| name.starts_with(NETNS_PREFIX));
+    all.extend(ours.map(|name| Residue::Netns(layout.netns.join(name))));
+    let own = cgroups.join("skiff");
+    all.extend(own.is_dir().then_some(Residue::Cgroup(own)));
+    let mut directories = vec![
+        layout.shims(),
+        layout.root.join("state"),
+        layout.root.join("snapshots"),
+    ];
+    directories.push(layout.root.join("cni"));
+    directories.extend(images.then(|| layout.root.join("images")));
+    directories.retain(|directory| directory.is_dir());
+    all.extend(directories.into_iter().map(Residue::Directory));
+    Ok(all)
+}
+
+fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
+    let entries = match fs::read_dir(directory) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        entries => entries.with_context(|| format!("read {}", directory.display()))?,
+    };
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry
+            .with_context(|| format!("read {}", directory.display()))?
+            .file_name();
+        names.push(name.to_string_lossy().into_owned());
+    }
+    names.sort();
+    Ok(names)
+}
+
+async fn remove(residue: &Residue, layout: &Layout, networks: &Networks) -> anyhow::Result<()> {
+    match residue {
+        Residue::Cgroup(path) => {
+            if !cgroup::kill(path).await? {
+                bail!("its processes do not end");
+            }
+            Ok(())
+        }
+        Residue::Network(pod) => networks.remove(pod, layout).await,
+        Residue::Shim(shim) => end_shim(shim, &layout.shim(shim)).await,
+        Residue::Netns(path) => Ok(netns::remove(path)?),
+        Residue::Directory(path) => Ok(fs::remove_dir_all(path)?),
+    }
+}
+
+/// Asks a shim to end and waits until it has. One that nobody listens for has ended already.
+async fn end_shim(shim: &str, run_dir: &Path) -> anyhow::Result<()> {
+    if let Ok((client, _events)) = connect_client(shim, run_dir) {
+        client.shutdown().await?;
+        let deadline = tokio::time::Instant::now() + SHIM_PATIENCE;
+        while run_dir.exists() {
+            if tokio::time::Instant::now() > deadline {
+                bail!("it does not end");
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+    match fs::remove_dir_all(run_dir) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e.into()),
+        _ => Ok(()),
+    }
+}
+
+/// Attachments of pods; none when nothing was ever attached.
+struct Networks(Option<skiff_cni::Cni>);
+
+impl Networks {
+    fn open(config: &Config, layout: &Layout) -> anyhow::Result<Self> {
+        let cache_dir = layout.root.join("cni");
+        if !cache_dir.is_dir() {
+            return Ok(Self(None));
+        }
+        let settings = skiff_cni::Settings {
+            conf_dir: config.network.conf_dir.clone(),
+            bin_dirs: config.network.bin_dirs.clone(),
+            cache_dir,
+            timeout: config.network.plugin_timeout.duration(),
+        };
+        Ok(Self(Some(skiff_cni::Cni::open(settings)?)))
+    }
+
+    fn pods(&self) -> anyhow::Result<Vec<String>> {
+        match &self.0 {
+            Some(cni) => Ok(cni.cached()?),
+            None => Ok(Vec::new()),
+        }
+    }
+
+    async fn remove(&self, pod: &str, layout: &Layout) -> anyhow::Result<()> {
+        let Some(cni) = &self.0 else { return Ok(()) };
+        let netns = Id::parse(pod)
+            .map(|id| layout.netns(&id))
+            .filter(|path| path.exists());
+        Ok(cni.teardown(pod, netns.as_deref()).await?)
+    }
+}

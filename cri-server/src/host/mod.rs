@@ -1,0 +1,80 @@
+//! What this host can do.
+//!
+//! The daemon probes once at its start and reports what works, not what should; `skiffctl check`
+//! shows the same facts with advice. Probes leave nothing behind.
+//!
+//! Map: [`Host`] the facts; [`kernel`], [`filesystem`] and [`cgroup`] how they are found;
+//! [`device`] device nodes; [`check`] facts judged against what skiff needs.
+
+pub mod cgroup;
+pub mod check;
+pub mod device;
+pub mod filesystem;
+pub mod kernel;
+
+use skiff_spec::HostFeatures;
+
+use cgroup::Cgroups;
+use filesystem::Overlay;
+use kernel::Version;
+
+/// Facts about the host that do not change while the daemon runs.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// The kernel's version.
+    pub kernel: Version,
+    /// The cgroup hierarchy; the reason why there is none to use.
+    pub cgroups: Result<Cgroups, String>,
+    /// What overlayfs can do; the kernel's answer when it is missing.
+    pub overlay: Result<Overlay, String>,
+    /// Seccomp actions of the kernel; empty without seccomp.
+    pub seccomp_actions: Vec<String>,
+    /// Most user namespaces that may exist; 0 when the kernel has none.
+    pub user_namespaces: u64,
+    /// The process's own capability bounding set.
+    pub bounding: oci_spec::runtime::Capabilities,
+    /// SELinux is enabled and has a policy.
+    pub selinux: bool,
+    /// AppArmor is enabled.
+    pub apparmor: bool,
+}
+
+/// `mount_setattr(2)`, with `AT_RECURSIVE` from its first day.
+const MOUNT_SETATTR: Version = Version {
+    major: 5,
+    minor: 12,
+};
+
+impl Host {
+    /// Looks at the host.
+    pub fn probe() -> Self {
+        Self {
+            kernel: kernel::version(),
+            cgroups: cgroup::probe(),
+            overlay: filesystem::overlay(),
+            seccomp_actions: kernel::seccomp_actions(),
+            user_namespaces: kernel::user_namespaces(),
+            bounding: kernel::bounding_set(),
+            selinux: kernel::selinux(),
+            apparmor: kernel::apparmor(),
+        }
+    }
+
+    /// Read-only mounts can be made so for everything below them: what the CRI calls
+    /// `recursive_read_only_mounts` of a runtime handler.
+    pub fn recursive_read_only(&self) -> bool {
+        self.kernel >= MOUNT_SETATTR
+    }
+
+    /// What containers' specifications depend on.
+    pub fn features(&self) -> HostFeatures {
+        let has = |f: fn(&Cgroups) -> bool| self.cgroups.as_ref().is_ok_and(f);
+        HostFeatures {
+            bounding: self.bounding.clone(),
+            recursive_read_only: self.recursive_read_only(),
+            swap_accounting: has(|cgroups| cgroups.swap_accounting),
+            hugetlb: has(|cgroups| cgroups.has("hugetlb")),
+            selinux: self.selinux,
+        }
+    }
+}
