@@ -18,7 +18,7 @@ pub const DEFAULT_PATH: &str = "/etc/skiff/skiff.toml";
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// A file or directory could not be read.
-    #[error("read configuration {}: {source}", path.display())]
+    #[error("read configuration {}", path.display())]
     Read {
         /// The file or directory.
         path: PathBuf,

@@ -142,7 +142,13 @@ fn privileges(host: &Host) -> Finding {
 fn cgroups(host: &Host) -> Vec<Finding> {
     let cgroups = match &host.cgroups {
         Ok(cgroups) => cgroups,
-        Err(e) => return vec![Finding::missing("cgroup v2", e.as_str(), "see above")],
+        Err(e) => {
+            return vec![Finding::missing(
+                "cgroup v2",
+                e.as_str(),
+                "skiff runs on cgroup v2 only",
+            )];
+        }
     };
     let lacking = |names: &[&'static str]| {
         let lacking: Vec<_> = names

@@ -22,6 +22,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use skiff_config::{Config, Endpoint, Overrides};
+use skiff_cri_server::telemetry::chain;
 
 /// Ask and look after skiffd.
 #[derive(Debug, Parser)]
@@ -85,7 +86,7 @@ async fn main() -> ExitCode {
         Command::Pod(command) => pod::run(options, command).await,
     };
     outcome.unwrap_or_else(|e| {
-        eprintln!("skiffctl: {e:#}");
+        eprintln!("skiffctl: {}", chain(e.as_ref()));
         ExitCode::FAILURE
     })
 }

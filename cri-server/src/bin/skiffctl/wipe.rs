@@ -17,6 +17,7 @@ use skiff_cri_server::host::cgroup::ROOT;
 use skiff_cri_server::id::Id;
 use skiff_cri_server::layout::{Layout, NETNS_PREFIX};
 use skiff_cri_server::shim::connect::connect_client;
+use skiff_cri_server::telemetry::chain;
 use skiff_cri_server::{cgroup, netns};
 
 use crate::Options;
@@ -78,7 +79,7 @@ pub(crate) async fn run(options: &Options, args: &Args) -> anyhow::Result<ExitCo
             Ok(()) => println!("removed {residue}"),
             Err(e) => {
                 failed = true;
-                eprintln!("skiffctl: {residue}: {e:#}");
+                eprintln!("skiffctl: {residue}: {}", chain(e.as_ref()));
             }
         }
     }
