@@ -76,9 +76,12 @@ pub(crate) fn set_oom_score(process: &Process) -> Result<(), Error> {
     };
     let flags = OFlags::WRONLY | OFlags::CLOEXEC;
     rustix::fs::open("/proc/self/oom_score_adj", flags, Mode::empty())
-        .and_then(|file| rustix::io::write(file, score.to_string().as_bytes()))
-        .doing(|| format!("set oom_score_adj to {score} (lowering it takes CAP_SYS_RESOURCE)"))?;
-    Ok(())
+        .and_then(|file| {
+            rustix::io::write(&file, score.to_string().as_bytes())?;
+            sys::fd::leave_to_exec(file);
+            Ok(())
+        })
+        .doing(|| format!("set oom_score_adj to {score} (lowering it takes CAP_SYS_RESOURCE)"))
 }
 
 /// Puts descriptors where the command expects them. All others are left to exec to close.
@@ -125,7 +128,7 @@ pub(crate) fn arrange(
 
 /// The last steps of every child, from a complete container to the command.
 pub(crate) struct Launch {
-    cwd: OwnedFd,
+    cwd: Option<OwnedFd>,
     args: Vec<std::ffi::CString>,
     env: Vec<std::ffi::CString>,
 }
@@ -144,11 +147,12 @@ impl Launch {
     pub(crate) fn become_user(&self, process: &Process) -> Result<(), Error> {
         let doing = || format!("enter working directory {}", process.cwd().display());
         // Root may be kept out of a directory of the user's, on NFS for example.
-        let entered = rustix::process::fchdir(&self.cwd);
+        let enter = || self.cwd.as_ref().map_or(Ok(()), rustix::process::fchdir);
+        let entered = enter();
         credential::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
         credential::become_user(process)?;
         match entered {
-            Err(rustix::io::Errno::ACCESS) => rustix::process::fchdir(&self.cwd).doing(doing),
+            Err(rustix::io::Errno::ACCESS) => enter().doing(doing),
             done => done.doing(doing),
         }
     }

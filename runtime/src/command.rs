@@ -18,22 +18,23 @@ use crate::sys::exec::{StringArray, execve};
 const MAX_PASSWD: u64 = 1 << 20;
 
 /// Opens the working directory inside `root`, making it when it is missing. A descriptor that
-/// was resolved inside the root cannot be the host's directory, whatever its path says.
-pub(crate) fn open_cwd(root: BorrowedFd<'_>, process: &Process) -> Result<OwnedFd, Error> {
+/// was resolved inside the root cannot be the host's directory, whatever its path says. `None`
+/// is the root itself, where the child is already.
+pub(crate) fn open_cwd(root: BorrowedFd<'_>, process: &Process) -> Result<Option<OwnedFd>, Error> {
     let cwd = process.cwd();
     if !cwd.is_absolute() {
-        return Err(Error::invalid(
-            "process.cwd",
-            format!("{} is not an absolute path", cwd.display()),
-        ));
+        let problem = format!("{} is not an absolute path", cwd.display());
+        return Err(Error::invalid("process.cwd", problem));
     }
-    let fd = path::open_or_create(root, cwd, || Ok(Kind::Directory))?;
-    match path::kind_of(&fd).doing(|| format!("stat working directory {}", cwd.display()))? {
-        Kind::Directory => Ok(fd),
-        Kind::File => Err(Error::system(
-            format!("working directory {}", cwd.display()),
-            io::Error::from(Errno::NOTDIR),
-        )),
+    if cwd == Path::new("/") {
+        return Ok(None);
+    }
+    let flags = OFlags::PATH | OFlags::DIRECTORY;
+    match path::open_as(root, cwd, flags) {
+        Err(Errno::NOENT) => path::open_or_create(root, cwd, || Ok(Kind::Directory)).map(Some),
+        done => done
+            .map(Some)
+            .doing(|| format!("open working directory {}", cwd.display())),
     }
 }
 

@@ -4,7 +4,6 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
-use rustix::fs::{Mode, OFlags};
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::{self, Fds, Launch, Status};
@@ -75,11 +74,11 @@ fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallibl
         | ThreadNameSpaceType::CONTROL_GROUP;
     move_into_thread_name_spaces(exec.container, all)
         .doing(|| "join the container's namespaces (has it ended?)")?;
-    let root = rustix::fs::open("/", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-        .doing(|| "open the container's root")?;
-    let launch = Launch::prepare(root.as_fd(), exec.process)?;
+    // Joining the mount namespace has made the container's root the working directory.
+    let root = rustix::fs::CWD;
+    let launch = Launch::prepare(root, exec.process)?;
     let console = match exec.stdio {
-        Stdio::Terminal => Some(console::open(root.as_fd(), exec.process)?),
+        Stdio::Terminal => Some(console::open(root, exec.process)?),
         Stdio::Fds(_) => None,
     };
     if let Some(console) = &console {

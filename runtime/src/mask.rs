@@ -16,6 +16,7 @@ use crate::error::Doing;
 use crate::mount::options::attr;
 use crate::mount::{attach_tree, copy_of};
 use crate::path::{self, Kind};
+use crate::sys::fd::leave_to_exec;
 use crate::sys::mount::{MountAttr, set_attr};
 use crate::{Error, device};
 
@@ -33,9 +34,12 @@ pub(crate) fn make_read_only(root: BorrowedFd<'_>, paths: &[String]) -> Result<(
             .map_err(std::io::Error::from)
             .and_then(|tree| {
                 set_attr(tree.as_fd(), true, &read_only)?;
-                Ok(attach_tree(tree.as_fd(), target.as_fd())?)
+                attach_tree(tree.as_fd(), target.as_fd())?;
+                leave_to_exec(tree);
+                Ok(())
             })
             .doing(|| format!("make {path} read-only"))?;
+        leave_to_exec(target);
     }
     Ok(())
 }
@@ -49,30 +53,31 @@ pub(crate) fn mask(root: BorrowedFd<'_>, paths: &[String]) -> Result<(), Error> 
         let Some(target) = open(root, path)? else {
             continue;
         };
-        let doing = || format!("mask {path}");
-        match path::kind_of(&target).doing(doing)? {
-            Kind::File => {
-                let null = match &null {
-                    Some(null) => null,
-                    None => null.insert(device::open_null()?),
-                };
-                copy_of(null.as_fd())
-                    .and_then(|copy| attach_tree(copy.as_fd(), target.as_fd()))
-                    .doing(doing)?;
-            }
-            // Only what is attached somewhere can be copied (before Linux 6.15), so the first
-            // directory gets the original.
+        let cover = match path::kind_of(&target).doing(|| format!("stat {path}"))? {
+            Kind::File => match &null {
+                Some(null) => null,
+                None => null.insert(device::open_null()?),
+            },
             Kind::Directory => match &empty {
-                Some(empty) => copy_of(empty.as_fd())
-                    .and_then(|copy| attach_tree(copy.as_fd(), target.as_fd()))
-                    .doing(doing)?,
+                Some(empty) => empty,
+                // Only what is attached somewhere can be copied (before Linux 6.15), so the
+                // first directory gets the original.
                 None => {
                     let mount = empty_directory().doing(|| "make an empty directory")?;
-                    attach_tree(mount.as_fd(), target.as_fd()).doing(doing)?;
+                    attach_tree(mount.as_fd(), target.as_fd()).doing(|| format!("mask {path}"))?;
                     empty = Some(mount);
+                    continue;
                 }
             },
-        }
+        };
+        copy_of(cover.as_fd())
+            .and_then(|copy| {
+                attach_tree(copy.as_fd(), target.as_fd())?;
+                leave_to_exec(copy);
+                Ok(())
+            })
+            .doing(|| format!("mask {path}"))?;
+        leave_to_exec(target);
     }
     Ok(())
 }

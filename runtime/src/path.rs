@@ -70,9 +70,32 @@ pub(crate) fn open_or_create(
     match open(root, path) {
         Err(Errno::NOENT) => {
             let kind = kind()?;
-            create(root, path, kind).doing(|| format!("make {} in the container", path.display()))
+            create_last(root, path, kind)
+                .or_else(|_| create(root, path, kind))
+                .doing(|| format!("make {} in the container", path.display()))
         }
         done => done.doing(|| format!("open {} in the container", path.display())),
+    }
+}
+
+/// The common case of [`create`]: only the last name is missing, and no link in its place.
+fn create_last(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> rustix::io::Result<OwnedFd> {
+    let name = path.file_name().ok_or(Errno::NOENT)?;
+    let parent = open_as(root, path.parent().ok_or(Errno::NOENT)?, OFlags::PATH)?;
+    create_in(parent.as_fd(), name, kind)
+}
+
+fn create_in(parent: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> rustix::io::Result<OwnedFd> {
+    let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match kind {
+        Kind::File => {
+            let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+            openat(parent, name, flags, Mode::from_raw_mode(0o644))
+        }
+        Kind::Directory => {
+            mkdirat(parent, name, Mode::from_raw_mode(0o755))?;
+            openat(parent, name, flags | OFlags::PATH, Mode::empty())
+        }
     }
 }
 
@@ -104,16 +127,14 @@ fn create(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> rustix::io::Result<O
                 continue;
             }
             Ok(_) => {}
-            Err(Errno::NOENT) if todo.is_empty() && kind == Kind::File => {
-                let flags = OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-                openat(
-                    &parent,
-                    &name,
-                    flags | OFlags::WRONLY,
-                    Mode::from_raw_mode(0o644),
-                )?;
+            Err(Errno::NOENT) => {
+                let kind = if todo.is_empty() {
+                    kind
+                } else {
+                    Kind::Directory
+                };
+                create_in(parent.as_fd(), &name, kind)?;
             }
-            Err(Errno::NOENT) => mkdirat(&parent, &name, Mode::from_raw_mode(0o755))?,
             Err(e) => return Err(e),
         }
         at.push(name);

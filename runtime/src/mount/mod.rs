@@ -11,14 +11,15 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
+use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
-use crate::Error;
 use crate::error::Doing;
 use crate::oci_spec::runtime::Mount as SpecMount;
 use crate::path::{self, Kind};
 use crate::shm::Shm;
 use crate::sys::mount::{MountAttr, set_attr};
+use crate::{Error, sys};
 use options::{Options, Propagation, attr};
 
 /// A mount ready to be attached.
@@ -179,12 +180,9 @@ fn merge(whole: MountAttr, top: MountAttr) -> MountAttr {
 /// points and devices may have to be made in it: see [`finish`].
 pub(crate) fn attach(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
     let target = open_target(mount, root)?;
-    match &mount.what {
-        What::Tree(tree) => {
-            attach_tree(tree.as_fd(), target.as_fd())
-                .doing(|| format!("mount at {}", mount.destination.display()))?;
-            Ok(())
-        }
+    let done = match &mount.what {
+        What::Tree(tree) => attach_tree(tree.as_fd(), target.as_fd())
+            .doing(|| format!("mount at {}", mount.destination.display())),
         What::New { kind, source } => {
             let mut flags = mount.options.mount_flags();
             if kind == "tmpfs" {
@@ -200,7 +198,9 @@ pub(crate) fn attach(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
             rustix::mount::mount(source, path::of_fd(target.as_fd()), kind, flags, data)
                 .doing(|| format!("mount {kind} at {}", mount.destination.display()))
         }
-    }
+    };
+    sys::fd::leave_to_exec(target);
+    done
 }
 
 /// The rest of a mount's options, once everything inside of it is made.
@@ -232,19 +232,24 @@ pub(crate) fn finish(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// /proc and /sys must be where their names say: what masks them later goes by name.
 fn open_target(mount: &Mount, root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-    let target = path::open_or_create(root, &mount.destination, || match &mount.what {
+    let destination = &mount.destination;
+    if mount.is_new("proc") || mount.is_new("sysfs") {
+        match path::open_strictly(root, destination) {
+            Err(Errno::NOENT) => {}
+            done => {
+                return done.doing(|| {
+                    format!(
+                        "mount at {}, which is no ordinary directory",
+                        destination.display()
+                    )
+                });
+            }
+        }
+    }
+    path::open_or_create(root, destination, || match &mount.what {
         What::New { .. } => Ok(Kind::Directory),
         What::Tree(tree) => path::kind_of(tree).doing(|| "stat the source of a bind mount"),
-    })?;
-    if mount.is_new("proc") || mount.is_new("sysfs") {
-        path::open_strictly(root, &mount.destination).doing(|| {
-            format!(
-                "{} is not an ordinary directory",
-                mount.destination.display()
-            )
-        })?;
-    }
-    Ok(target)
+    })
 }
 
 /// Moves a detached tree to where `target` is.
