@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use rustix::fs::{CWD, FileType, Mode, OFlags};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
     UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen, mount, mount_bind,
@@ -47,6 +48,9 @@ const LINKS: [(&str, &str); 5] = [
     ("/proc/self/fd/2", "stderr"),
     ("pts/ptmx", "ptmx"),
 ];
+
+const READ_ONLY: [&str; 3] = ["proc/bus", "proc/irq", "proc/sys"];
+const MASKED: [&str; 3] = ["proc/kcore", "proc/keys", "proc/timer_list"];
 
 /// Where containers are made, one at a time.
 pub(crate) struct Place {
@@ -289,10 +293,16 @@ fn mounts() -> anyhow::Result<()> {
     for (target, name) in LINKS {
         symlink(target, Path::new("dev").join(name))?;
     }
-    for path in ["proc/bus", "proc/irq", "proc/sys"] {
+    for path in READ_ONLY {
         mount_bind(path, path)?;
         mount_remount(path, MountFlags::BIND | MountFlags::RDONLY, "")?;
     }
-    mount_bind("/dev/null", "proc/kcore")?;
+    for path in MASKED {
+        match mount_bind("/dev/null", path) {
+            // kernels differ in what they show
+            Ok(()) | Err(Errno::NOENT) => {}
+            Err(error) => bail!("mask {path}: {error}"),
+        }
+    }
     Ok(())
 }

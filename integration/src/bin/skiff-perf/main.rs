@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod image;
 mod memory;
 mod plugins;
 mod pods;
@@ -36,6 +37,8 @@ enum Command {
     Pull(pull::Options),
     /// What daemon and per-pod helpers weigh.
     Memory(memory::Options),
+    /// Writes the image that pulls are compared with.
+    Image(image::Options),
     /// The CNI plugins of a network, without any runtime.
     Plugins(plugins::Options),
     /// Put files written by --json side by side.
@@ -87,6 +90,7 @@ async fn main() -> anyhow::Result<()> {
     match Options::parse().command {
         Command::Pods(options) => pods::run(&options).await,
         Command::Pull(options) => pull::run(&options).await,
+        Command::Image(options) => image::run(&options),
         Command::Memory(options) => memory::run(&options).await,
         Command::Plugins(options) => plugins::run(&options),
         Command::Table { files } => {
