@@ -16,6 +16,7 @@ use skiff_spec::{
 };
 
 /// Everything an [`Input`] borrows.
+#[derive(Debug)]
 pub(crate) struct Case {
     pub(crate) config: ContainerConfig,
     pub(crate) pod_config: PodSandboxConfig,

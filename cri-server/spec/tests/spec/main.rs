@@ -5,3 +5,4 @@ mod golden;
 mod isolation;
 mod limits;
 mod process;
+mod properties;
