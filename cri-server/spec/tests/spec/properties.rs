@@ -13,35 +13,30 @@ fn words() -> impl Strategy<Value = Vec<String>> {
 }
 
 fn capability() -> impl Strategy<Value = Vec<String>> {
-    let name = prop_oneof![
-        5 => Just("ALL"),
-        5 => Just("NET_ADMIN"),
-        5 => Just("cap_chown"),
-        1 => Just("SYS_TIME"),
-        1 => Just("NONSENSE"),
-    ];
+    let good = prop_oneof![Just("ALL"), Just("NET_ADMIN"), Just("cap_chown")];
+    let bad = prop_oneof![Just("SYS_TIME"), Just("NONSENSE")];
+    let name = prop_oneof![19 => good, 1 => bad];
     prop::collection::vec(name.prop_map(str::to_owned), 0..3)
 }
 
 fn mount() -> impl Strategy<Value = Mount> {
     let path = || {
-        prop_oneof![
-            5 => Just("/dev/shm"),
-            5 => Just("/etc/hosts"),
-            5 => Just("/a//b/"),
-            5 => Just("/a"),
-            1 => Just("/../etc"),
-            1 => Just("rel"),
-            1 => Just("")
-        ]
-        .prop_map(str::to_owned)
+        let good = prop_oneof![
+            Just("/dev/shm"),
+            Just("/etc/hosts"),
+            Just("/a//b/"),
+            Just("/a")
+        ];
+        let bad = prop_oneof![Just("/../etc"), Just("rel"), Just("")];
+        prop_oneof![19 => good, 1 => bad].prop_map(str::to_owned)
     };
+    let propagation = prop_oneof![19 => 0..3, 1 => -1..4];
     (
         path(),
         path(),
         any::<bool>(),
-        prop::bool::weighted(0.2),
-        prop_oneof![9 => 0..3, 1 => -1..4],
+        prop::bool::weighted(0.1),
+        propagation,
     )
         .prop_map(
             |(container_path, host_path, readonly, recursive_read_only, propagation)| Mount {
@@ -56,18 +51,18 @@ fn mount() -> impl Strategy<Value = Mount> {
 }
 
 fn case() -> impl Strategy<Value = Case> {
-    let env = prop::collection::vec(("[AB]{1,2}|=", "[a=é]{0,3}|\0"), 0..4);
+    let key = prop_oneof![29 => "[AB]{1,2}", 1 => "[=\\x00]?"];
+    let value = prop_oneof![29 => "[a=é]{0,3}", 1 => "\\x00"];
+    let env = prop::collection::vec((key, value), 0..4);
     let process = (words(), words(), words(), env, any::<bool>());
     let sets = (capability(), capability(), capability());
-    let security = (
-        any::<bool>(),
-        any::<bool>(),
-        -1..5,
-        -1..5,
-        -1..5,
-        prop::option::of(1..9),
-    );
-    let resources = (-2i64..3, -2i64..3, -2i64..3, any::<bool>(), any::<bool>());
+    let mode = || prop_oneof![19 => Just(0), 1 => -1..5];
+    let init = prop::option::weighted(0.9, 1..9);
+    let pid = prop_oneof![9 => 0..3, 1 => -1..5];
+    let pod_privileged = prop::bool::weighted(0.8);
+    let security = (pod_privileged, any::<bool>(), mode(), pid, mode(), init);
+    let number = || prop_oneof![9 => Just(0), 9 => 1i64..9, 1 => -2i64..0];
+    let resources = (number(), number(), number(), any::<bool>(), any::<bool>());
     let mounts = prop::collection::vec(mount(), 0..4);
     (process, sets, security, resources, mounts).prop_map(
         |(process, sets, security, resources, mounts)| {
