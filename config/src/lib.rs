@@ -4,8 +4,11 @@
 //! same name with `.d` appended, in the order of their names: later ones win, key by key, and
 //! lists are replaced whole. Command line flags ([`Overrides`]) win over all files.
 //!
+//! A running daemon keeps what it started with: a restart is how it takes up changes, and no pod
+//! notices one. What the files below `config_path` and `conf_dir` say is always taken as it is now.
+//!
 //! Map: [`Config`] and its sections; [`endpoint`], [`size`], [`span`], [`sysctl`] and [`ulimit`]
-//! the types of values; `load` files, merging and errors; `reload` what a running daemon takes up.
+//! the types of values; `load` files, merging and errors.
 //!
 //! Invariants: every key has a default, so an empty file is a complete one; a key that is not
 //! known and a value that cannot be meant are refused with file, line and key, never passed over;
@@ -16,7 +19,6 @@
 mod config;
 pub mod endpoint;
 mod load;
-mod reload;
 pub mod size;
 pub mod span;
 pub mod sysctl;
@@ -27,7 +29,6 @@ pub use config::{
 };
 pub use endpoint::Endpoint;
 pub use load::{ConfigError, DEFAULT_PATH, Loaded, Overrides};
-pub use reload::Reload;
 pub use size::Size;
 pub use span::Span;
 

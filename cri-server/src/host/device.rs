@@ -21,7 +21,7 @@ const MAX_DEPTH: u32 = 8;
 
 /// A device that a request names and the host does not have.
 #[derive(Debug, thiserror::Error)]
-#[error("devices[{index}].host_path: {}", path.display())]
+#[error("{}", path.display())]
 pub struct DeviceError {
     /// Which of the request's devices.
     pub index: usize,
