@@ -11,9 +11,8 @@ use skiff_spec::{Devices, HostDevice, RequestedDevice};
 
 /// Where the host keeps its nodes.
 const DEV: &str = "/dev";
-/// Directories of /dev that are not the host's devices: each container has its own, or they hold
-/// none.
-const NOT_DEVICES: [&str; 5] = ["pts", "shm", "fd", "mqueue", "console"];
+/// Names in /dev that are not the host's devices: each container has its own, or they hold none.
+const NOT_DEVICES: [&str; 6] = ["pts", "ptmx", "shm", "fd", "mqueue", "console"];
 /// Permissions of a device whose request names none.
 const DEFAULT_PERMISSIONS: &str = "rwm";
 /// How deep a directory of devices may be: /dev/bus/usb/001 is three.
