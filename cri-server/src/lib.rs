@@ -1,1 +1,34 @@
-//! Placeholder, see ARCHITECTURE.md.
+//! The CRI daemon.
+//!
+//! Map: [`grpc`] listens and words statuses; [`rpc`] has one file for each call; [`pod`] and
+//! [`container`] are the pure state machines, the records and the steps, changed by one task for
+//! each pod; [`store`] finds pods and containers; [`shim`] starts and talks to shims; [`recover`]
+//! brings back what an earlier daemon left; [`daemon`] ties the parts together; [`host`] knows
+//! what this host can do; [`layout`], [`record`], [`cgroup`] and [`netns`] are about what is on
+//! disk and in the kernel; [`telemetry`] is the log.
+//!
+//! What must hold: ARCHITECTURE.md, "Invariants". Above all: the daemon may be killed at any
+//! instruction, and readers never wait.
+//!
+//! Small writes and reads of the daemon's own state are done in place: they take microseconds,
+//! and handing them to another thread takes longer. What can take long (deleting trees, image
+//! layers) is not done here.
+
+#![forbid(unsafe_code)]
+
+pub mod cgroup;
+pub mod clock;
+pub mod container;
+pub mod daemon;
+pub mod grpc;
+pub mod host;
+pub mod id;
+pub mod layout;
+pub mod netns;
+pub mod pod;
+pub mod record;
+pub mod recover;
+pub mod rpc;
+pub mod shim;
+pub mod store;
+pub mod telemetry;

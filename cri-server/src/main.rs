@@ -1,3 +1,117 @@
-//! Placeholder, see ARCHITECTURE.md.
+//! `skiffd`: reads the configuration, puts the daemon together, and serves until it is told to
+//! end. Pods outlive it.
 
-fn main() {}
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::Parser;
+use skiff_config::{Config, Endpoint, LogFormat, LogLevel, Overrides};
+use skiff_cri_server::daemon::{Daemon, Lock, StartError, open_images};
+use skiff_cri_server::grpc::{Images, Listener, Runtime};
+use skiff_cri_server::host::Host;
+use skiff_cri_server::layout::Layout;
+use skiff_cri_server::shim::binary::Binary;
+use skiff_cri_server::{recover, telemetry};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A Kubernetes container runtime.
+#[derive(Parser)]
+#[command(version)]
+struct Args {
+    /// Configuration file; its drop-ins are in a directory of the same name with .d appended
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to serve the CRI, such as unix:///run/skiff/skiff.sock
+    #[arg(long, value_name = "ENDPOINT")]
+    listen: Option<Endpoint>,
+    /// Directory of what outlives a boot
+    #[arg(long, value_name = "DIR")]
+    root: Option<PathBuf>,
+    /// Directory of what a boot clears
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
+    /// error, warn, info, debug or trace
+    #[arg(long, value_name = "LEVEL", value_parser = parse::<LogLevel>)]
+    log_level: Option<LogLevel>,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", value_parser = parse::<LogFormat>)]
+    log_format: Option<LogFormat>,
+}
+
+fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_json::Error> {
+    serde_json::from_value(text.into())
+}
+
+fn main() -> ExitCode {
+    let Args { config, listen, root, state, log_level, log_format } = Args::parse();
+    let overrides = Overrides { listen, root, state, log_level, log_format };
+    match start(config, &overrides) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            // Before logging is up there is no other place for it.
+            let _ = std::io::Write::write_fmt(
+                &mut std::io::stderr(),
+                format_args!("skiffd: {}\n", telemetry::chain(&*error)),
+            );
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(config: Option<PathBuf>, overrides: &Overrides) -> anyhow::Result<()> {
+    let config = Config::load(config.as_deref(), overrides)?.config;
+    telemetry::start(&config.log).context("start logging")?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .context("start the async runtime")?;
+    runtime.block_on(serve(config))
+}
+
+async fn serve(config: Config) -> anyhow::Result<()> {
+    // Files are made with the modes that are asked for, whatever the daemon was started with.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    let host = Host::probe();
+    host.cgroups.as_ref().map_err(|reason| StartError::Cgroups(reason.clone()))?;
+    let layout = Layout::new(config.root.clone(), config.state.clone());
+    let _locks = (Lock::take(&layout.root)?, Lock::take(&layout.state)?);
+    layout.make().context("prepare the state directories")?;
+    let daemon_path = std::env::current_exe().context("find skiffd's own path")?;
+    let shim = Arc::new(Binary::load(&config.runtime.shim.path(&daemon_path))?);
+    let listen = config.listen.clone();
+    let images = open_images(&config)?;
+    let daemon = Arc::new(Daemon::new(config, layout, &host, images.clone(), shim)?);
+    let listener = Listener::bind(listen.path())?;
+    let recovery = recover::run(&daemon, &images);
+    let service = listener.serve(Runtime::new(daemon.clone()), Images::new(images.clone()), end());
+    let ready = async {
+        recovery.await;
+        tracing::info!(%listen, "ready");
+        let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        result = service => result?,
+        () = ready => {}
+    }
+    let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
+    tracing::info!("ending; pods keep running");
+    Ok(())
+}
+
+/// Waits for SIGTERM or SIGINT.
+async fn end() {
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    else {
+        std::future::pending().await
+    };
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+}

@@ -1,0 +1,145 @@
+//! Cgroups as far as the daemon touches them: names, and what a shim left behind.
+//!
+//! Shims make and remove the cgroups of living containers. Here are those of the dead.
+
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use crate::id::Id;
+use crate::layout::CGROUP_PREFIX;
+
+/// Parent of the cgroups of pods whose request names none, below the root of the hierarchy.
+const OWN: &str = "skiff";
+/// How often an emptying cgroup is looked at.
+const LOOK: Duration = Duration::from_millis(5);
+/// How long a cgroup may take to become empty after its processes were killed.
+pub const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Parent of a pod's cgroups, relative to the root of the hierarchy: the request's, else our own
+/// for this pod. `None` when the request's would lead out of the hierarchy.
+pub fn parent(requested: &str, pod: &Id) -> Option<PathBuf> {
+    if requested.is_empty() {
+        return Some(Path::new(OWN).join(pod.as_str()));
+    }
+    let mut parent = PathBuf::new();
+    for component in Path::new(requested).components() {
+        match component {
+            Component::RootDir | Component::CurDir => {}
+            Component::Normal(name) => parent.push(name),
+            Component::ParentDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(parent)
+}
+
+/// Whether a parent is one that [`parent`] chose, to be removed with the pod.
+pub fn is_own(parent: &Path, pod: &Id) -> bool {
+    parent == Path::new(OWN).join(pod.as_str())
+}
+
+/// Name of the cgroup of a container, or of a pod's init.
+pub fn name(id: &Id) -> String {
+    format!("{CGROUP_PREFIX}{id}")
+}
+
+/// Kills every process in a cgroup and its descendants and removes them. One that does not exist
+/// is fine. `Ok(false)`: the processes do not end.
+pub async fn kill(cgroup: &Path) -> io::Result<bool> {
+    match std::fs::write(cgroup.join("cgroup.kill"), "1") {
+        Ok(()) => {}
+        Err(e) if is_gone(&e) => return Ok(true),
+        Err(e) => return Err(e),
+    }
+    let give_up = Instant::now() + PATIENCE;
+    while Instant::now() < give_up {
+        match remove(cgroup) {
+            Ok(()) => return Ok(true),
+            Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {}
+            Err(e) => return Err(e),
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    Ok(false)
+}
+
+/// Removes an empty cgroup and the empty ones below it. One that does not exist is fine.
+pub fn remove(cgroup: &Path) -> io::Result<()> {
+    match std::fs::remove_dir(cgroup) {
+        Ok(()) => return Ok(()),
+        Err(e) if is_gone(&e) => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {}
+        Err(e) => return Err(e),
+    }
+    for entry in std::fs::read_dir(cgroup)? {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    match std::fs::remove_dir(cgroup) {
+        Err(e) if !is_gone(&e) => Err(e),
+        _ => Ok(()),
+    }
+}
+
+/// A cgroup's files vanish before its directory does: opening one then says "no such device".
+fn is_gone(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::NotFound
+        || error.raw_os_error() == Some(rustix::io::Errno::NODEV.raw_os_error())
+}
+
+/// Our cgroups below `root` whose name carries an id, wherever a request has put them.
+pub fn scan(root: &Path) -> Vec<(PathBuf, Id)> {
+    let mut found = Vec::new();
+    let mut dirs = vec![root.to_path_buf()];
+    while let Some(dir) = dirs.pop() {
+        // What vanishes meanwhile needs no removing.
+        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        for entry in entries.flatten() {
+            if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                continue;
+            }
+            let name = entry.file_name();
+            let id = name.to_str().and_then(|name| name.strip_prefix(CGROUP_PREFIX));
+            match id.and_then(Id::parse) {
+                Some(id) => found.push((entry.path(), id)),
+                None => dirs.push(entry.path()),
+            }
+        }
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parent_stays_in_the_hierarchy() {
+        let pod = Id::random().unwrap();
+        let own = parent("", &pod).unwrap();
+        assert!(is_own(&own, &pod) && own.is_relative());
+        for (asked, want) in [
+            ("/kubepods/burstable/podx", Some("kubepods/burstable/podx")),
+            ("kubepods", Some("kubepods")),
+            ("/kubepods.slice/a.slice", Some("kubepods.slice/a.slice")),
+            ("/", Some("")),
+            ("/a/../../etc", None),
+        ] {
+            assert_eq!(parent(asked, &pod).as_deref(), want.map(Path::new), "{asked}");
+        }
+        assert!(!is_own(Path::new("kubepods"), &pod));
+    }
+
+    #[test]
+    fn a_scan_finds_ours_at_any_depth_and_nothing_else() {
+        let root = tempfile::tempdir().unwrap();
+        let id = Id::random().unwrap();
+        let ours = root.path().join("kubepods/podx").join(name(&id));
+        for dir in [&ours.join("below"), &root.path().join("skiff-but-no-id")] {
+            std::fs::create_dir_all(dir).unwrap();
+        }
+        assert_eq!(scan(root.path()), [(ours, id)]);
+    }
+}

@@ -1,0 +1,391 @@
+//! The steps that make a container, each undoing itself and those before it.
+//!
+//! ```text
+//!  hold the image        directory, record         snapshot          Create
+//!  ──────────────> Held ──────────────────> Recorded ──────> Prepared ─────> Made
+//! ```
+//!
+//! The record is written before the snapshot and the cgroup it names are made, so a daemon that
+//! dies between two steps leaves nothing that the next one does not know of.
+
+use std::fs::DirBuilder;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use oci_spec::runtime::Spec;
+use prost::Message;
+use skiff_cri::v1 as cri;
+use skiff_image::{Image, Snapshot, StoreError};
+use skiff_shim_proto::message::{Create, Rootfs};
+use skiff_spec::{Input, PodFacts, Signal, SpecError, User, container_spec, resolve_user};
+
+use super::error::ContainerError;
+use super::record::{ContainerRecord, UserRecord};
+use super::state::State;
+use super::view::Facts;
+use crate::cgroup;
+use crate::daemon::Daemon;
+use crate::host::device;
+use crate::id::Id;
+use crate::layout::{CONTAINER_RECORD, EXIT_RECORD, REQUEST, SPEC};
+use crate::shim::{Client, ShimError};
+
+/// What a container is to be made of.
+pub struct Plan {
+    /// Its id.
+    pub id: Id,
+    /// The request.
+    pub config: cri::ContainerConfig,
+    /// The configuration of its pod.
+    pub pod_config: Arc<crate::pod::Facts>,
+    /// Its pod as it is.
+    pub pod: PodFacts,
+    /// Parent of its cgroup, relative to the root of the hierarchy.
+    pub cgroup_parent: PathBuf,
+    /// Host pid of the container that it shares the PID namespace of.
+    pub target_pid: Option<i32>,
+}
+
+impl Plan {
+    /// Carries the plan out with the pod's shim.
+    pub async fn run(
+        self,
+        daemon: &Daemon,
+        client: &Client,
+    ) -> Result<(Arc<Facts>, State), ContainerError> {
+        let held = Held::hold(daemon, self)?;
+        let recorded = held.record(daemon)?;
+        let prepared = recorded.prepare(daemon)?;
+        prepared.build(daemon, client).await
+    }
+
+    fn name(&self) -> String {
+        self.config.metadata.as_ref().map(|metadata| metadata.name.clone()).unwrap_or_default()
+    }
+
+    fn refused(&self, source: SpecError) -> ContainerError {
+        ContainerError::Spec { name: self.name(), source }
+    }
+}
+
+struct Held {
+    plan: Plan,
+    image: Arc<Image>,
+}
+
+struct Recorded {
+    image: Arc<Image>,
+    record: ContainerRecord,
+    config: cri::ContainerConfig,
+    spec: Spec,
+}
+
+struct Prepared {
+    recorded: Recorded,
+    snapshot: Snapshot,
+}
+
+impl Held {
+    fn hold(daemon: &Daemon, plan: Plan) -> Result<Self, ContainerError> {
+        let name = plan.config.image.as_ref().map_or("", |image| image.image.as_str());
+        match daemon.images.hold(plan.id.as_str(), name) {
+            Some(image) => Ok(Self { plan, image }),
+            None => Err(ContainerError::NoImage { name: plan.name(), image: name.into() }),
+        }
+    }
+
+    fn record(self, daemon: &Daemon) -> Result<Recorded, ContainerError> {
+        let recorded = self.specify(daemon).and_then(|(record, spec)| {
+            write(daemon, &record, &self.plan.config, &spec).inspect_err(|_| {
+                discard(&daemon.layout.container(&record.id), CONTAINER_RECORD);
+            })?;
+            Ok((record, spec))
+        });
+        match recorded {
+            Ok((record, spec)) => {
+                Ok(Recorded { image: self.image, record, config: self.plan.config, spec })
+            }
+            Err(error) => {
+                daemon.images.release(self.plan.id.as_str());
+                Err(error)
+            }
+        }
+    }
+
+    fn specify(&self, daemon: &Daemon) -> Result<(ContainerRecord, Spec), ContainerError> {
+        let Self { plan, image } = self;
+        let config = &plan.config;
+        let image_failed = |source| ContainerError::Image {
+            action: "read the users of the image",
+            id: plan.id.clone(),
+            source,
+        };
+        let files = daemon.users.of(&*daemon.images, image).map_err(image_failed)?;
+        let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+        let user = resolve_user(context, &image.config.user, &files).map_err(|e| plan.refused(e))?;
+        let devices = device::lookup(config).map_err(|e| {
+            plan.refused(SpecError::invalid(
+                format!("devices[{}].host_path", e.index),
+                crate::telemetry::chain(&e),
+            ))
+        })?;
+        let image_config = image_config(image);
+        let stop_signal = skiff_spec::signal::stop_signal(config, &image_config)
+            .map_err(|e| plan.refused(e))?;
+        let cgroups_path = plan.cgroup_parent.join(cgroup::name(&plan.id));
+        let image_name = image_name(config, image);
+        let input = Input {
+            id: plan.id.as_str(),
+            config,
+            pod_config: &plan.pod_config.config,
+            pod: &plan.pod,
+            image: &image_config,
+            image_name: &image_name,
+            user: &user,
+            cgroups_path: &Path::new("/").join(&cgroups_path),
+            target_pid: plan.target_pid,
+            devices: &devices,
+            defaults: &daemon.defaults,
+            host: &daemon.features,
+        };
+        let spec = container_spec(&input).map_err(|e| plan.refused(e))?;
+        make_mount_sources(config)?;
+        let cgroup = daemon.cgroup_root.join(&cgroups_path);
+        let log_path = self.log_path()?;
+        let record =
+            new_record(daemon, plan, image, image_name, cgroup, log_path, &user, stop_signal);
+        Ok((record, spec))
+    }
+
+    /// The log below the pod's log directory; none when either has no name.
+    fn log_path(&self) -> Result<Option<PathBuf>, ContainerError> {
+        let directory = &self.plan.pod_config.config.log_directory;
+        let path = Path::new(&self.plan.config.log_path);
+        if directory.is_empty() || path.as_os_str().is_empty() {
+            return Ok(None);
+        }
+        let inside = path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+        if !inside {
+            let reason = format!("{path:?} leads out of the pod's log directory");
+            return Err(self.plan.refused(SpecError::invalid("log_path", reason)));
+        }
+        Ok(Some(Path::new(directory).join(path)))
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "a record's fields, each from another place")]
+fn new_record(
+    daemon: &Daemon,
+    plan: &Plan,
+    image: &Image,
+    image_name: String,
+    cgroup: PathBuf,
+    log_path: Option<PathBuf>,
+    user: &User,
+    stop_signal: Signal,
+) -> ContainerRecord {
+    ContainerRecord {
+        boot_id: daemon.boot_id.clone(),
+        id: plan.id.clone(),
+        pod: plan.pod_config.id.clone(),
+        created_at: crate::clock::now(),
+        image_id: image.id.to_string(),
+        image: image_name,
+        cgroup,
+        log_path,
+        user: UserRecord { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
+        stop_signal: stop_signal.number(),
+        state: State::Creating,
+    }
+}
+
+fn write(
+    daemon: &Daemon,
+    record: &ContainerRecord,
+    config: &cri::ContainerConfig,
+    spec: &Spec,
+) -> Result<(), ContainerError> {
+    let dir = daemon.layout.container(&record.id);
+    let file = |action, path: PathBuf| move |source| ContainerError::File { action, path, source };
+    DirBuilder::new()
+        .mode(0o700)
+        .create(&dir)
+        .map_err(file("make directory", dir.clone()))?;
+    let put = |name, bytes: Vec<u8>| {
+        let path = dir.join(name);
+        std::fs::write(&path, bytes).map_err(file("write", path))
+    };
+    put(REQUEST, config.encode_to_vec())?;
+    let json = serde_json::to_vec(spec).map_err(std::io::Error::from);
+    put(SPEC, json.map_err(file("write", dir.join(SPEC)))?)?;
+    Ok(record.write(&daemon.layout)?)
+}
+
+impl Recorded {
+    fn prepare(self, daemon: &Daemon) -> Result<Prepared, ContainerError> {
+        match daemon.images.prepare(self.record.id.as_str(), &self.image) {
+            Ok(snapshot) => Ok(Prepared { recorded: self, snapshot }),
+            Err(source) => {
+                let id = self.record.id.clone();
+                let action = "make the root file system";
+                Err(self.fail(daemon, ContainerError::Image { action, id, source }))
+            }
+        }
+    }
+
+    fn fail(self, daemon: &Daemon, error: ContainerError) -> ContainerError {
+        if let Err(undo) = give_back(daemon, &self.record.id) {
+            tracing::error!(
+                container = %self.record.id,
+                error = crate::telemetry::chain(&undo),
+                "a container that could not be created could not be undone either"
+            );
+        }
+        error
+    }
+}
+
+impl Prepared {
+    async fn build(
+        self,
+        daemon: &Daemon,
+        client: &Client,
+    ) -> Result<(Arc<Facts>, State), ContainerError> {
+        let Self { recorded, snapshot } = self;
+        let mut record = recorded.record.clone();
+        let id = record.id.clone();
+        let Snapshot { lower, upper, work } = snapshot;
+        let create = Create {
+            id: id.to_string(),
+            spec: recorded.spec.clone(),
+            rootfs: Rootfs::Overlay { lower, upper, work },
+            cgroup: record.cgroup.clone(),
+            log_path: record.log_path.clone(),
+            stdin: recorded.config.stdin,
+            stdin_once: recorded.config.stdin_once,
+            exit_path: daemon.layout.container(&id).join(EXIT_RECORD),
+        };
+        let process = match client.create(create).await {
+            Ok(process) => process,
+            Err(source) => {
+                delete_by_shim(client, &record, &source).await;
+                let action = "create";
+                return Err(recorded.fail(daemon, ContainerError::Shim { action, id, source }));
+            }
+        };
+        record.state = State::Created { process };
+        if let Err(error) = record.write(&daemon.layout) {
+            // The client would be told of a container that a restart forgets.
+            let _ = client.delete(id.as_str()).await;
+            return Err(recorded.fail(daemon, error.into()));
+        }
+        let facts = Facts::new(&record, recorded.config, recorded.spec);
+        Ok((Arc::new(facts), record.state))
+    }
+}
+
+/// A shim that refused has undone what it did; one that did not answer has perhaps not.
+async fn delete_by_shim(client: &Client, record: &ContainerRecord, error: &ShimError) {
+    if error.refusal().is_none() {
+        let _ = client.delete(record.id.as_str()).await;
+        let _ = cgroup::kill(&record.cgroup).await;
+    }
+}
+
+/// Removes what a container holds outside its shim: snapshot, image, directory.
+pub fn give_back(daemon: &Daemon, id: &Id) -> Result<(), ContainerError> {
+    daemon.images.remove_snapshot(id.as_str()).map_err(|source| ContainerError::Image {
+        action: "remove the root file system",
+        id: id.clone(),
+        source,
+    })?;
+    daemon.images.release(id.as_str());
+    discard(&daemon.layout.container(id), CONTAINER_RECORD);
+    Ok(())
+}
+
+/// Removes a record's directory, the record first: a directory without one is a left-over, one
+/// with a record and nothing else would be a broken container.
+pub fn discard(dir: &Path, record: &str) {
+    let _ = std::fs::remove_file(dir.join(record));
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+/// Directories to be mounted that are not there are made, as a kubelet and its users expect.
+fn make_mount_sources(config: &cri::ContainerConfig) -> Result<(), ContainerError> {
+    for mount in config.mounts.iter().filter(|mount| !mount.host_path.is_empty()) {
+        let path = Path::new(&mount.host_path);
+        if !path.exists() {
+            std::fs::create_dir_all(path).map_err(|source| ContainerError::File {
+                action: "make the mount source",
+                path: path.into(),
+                source,
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// The name that the user knows the image by: as written in the pod, else as the request names
+/// it, unless that is the image's id and the image has a name.
+fn image_name(config: &cri::ContainerConfig, image: &Image) -> String {
+    let spec = config.image.clone().unwrap_or_default();
+    if !spec.user_specified_image.is_empty() {
+        return spec.user_specified_image;
+    }
+    let id = image.id.to_string();
+    let is_id = id == spec.image || id.strip_prefix("sha256:").is_some_and(|hex| hex == spec.image);
+    let names = image.repo_tags.first().or(image.repo_digests.first());
+    names.filter(|_| is_id).cloned().unwrap_or(spec.image)
+}
+
+fn image_config(image: &Image) -> skiff_spec::ImageConfig {
+    let config = image.config.clone();
+    skiff_spec::ImageConfig {
+        user: config.user,
+        env: config.env,
+        entrypoint: config.entrypoint,
+        cmd: config.cmd,
+        working_dir: config.working_dir,
+        stop_signal: config.stop_signal,
+    }
+}
+
+/// What containers need of the image store; a test puts its own in the place of the real one.
+pub trait Images: Send + Sync {
+    /// Keeps an image's layers for a container until [`Images::release`].
+    fn hold(&self, container: &str, name: &str) -> Option<Arc<Image>>;
+    /// Ends a hold.
+    fn release(&self, container: &str);
+    /// Reads a file of an image; `None` when there is none.
+    fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Makes a container's writable directories.
+    fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError>;
+    /// Removes them.
+    fn remove_snapshot(&self, container: &str) -> Result<(), StoreError>;
+}
+
+impl Images for skiff_image::Store {
+    fn hold(&self, container: &str, name: &str) -> Option<Arc<Image>> {
+        Self::hold(self, container, name)
+    }
+
+    fn release(&self, container: &str) {
+        Self::release(self, container);
+    }
+
+    fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        /// A user data base longer than this is none.
+        const LIMIT: u64 = 4 * 1024 * 1024;
+        Self::read_file(self, image, path, LIMIT)
+    }
+
+    fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError> {
+        self.snapshots().prepare(container, image)
+    }
+
+    fn remove_snapshot(&self, container: &str) -> Result<(), StoreError> {
+        self.snapshots().remove(container)
+    }
+}

@@ -1,0 +1,21 @@
+//! Containers: their life, their records, and how one is made.
+//!
+//! Map: [`state`] and [`stop`] decide and do nothing; [`exit`] how one ended; [`record`] what is
+//! on disk; [`view`] what readers see; [`create`] the steps that make one, each undoing itself;
+//! [`users`] the image's user data base; [`exec`] a further process. The task of the pod
+//! ([`crate::pod`]) owns all change.
+
+pub mod create;
+pub mod error;
+pub mod exec;
+pub mod exit;
+pub mod record;
+pub mod state;
+pub mod stop;
+pub mod users;
+pub mod view;
+
+pub use error::ContainerError;
+pub use exit::Exit;
+pub use state::State;
+pub use view::{ContainerView, Facts};

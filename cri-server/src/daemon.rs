@@ -1,0 +1,197 @@
+//! The daemon as a whole: what all RPCs share, and how it starts and ends.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::{FlockOperation, flock};
+use skiff_cni::Cni;
+use skiff_config::Config;
+use skiff_image::Store as ImageStore;
+use skiff_spec::{Defaults, HostFeatures};
+use tokio::sync::watch;
+
+use crate::container::create::Images;
+use crate::container::users::Users;
+use crate::host::{Host, cgroup};
+use crate::layout::Layout;
+use crate::shim::spawn::Spawn;
+use crate::shim::{Pool, ShimError};
+use crate::store::Store;
+
+/// Why the daemon does not start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The host cannot run pods.
+    #[error("this host has no cgroup v2 hierarchy to use: {0}")]
+    Cgroups(String),
+    /// Another daemon works in the same directory.
+    #[error("another skiffd is using {}", .0.display())]
+    Locked(PathBuf),
+    /// The file system refused.
+    #[error("{action} {}", path.display())]
+    File {
+        /// What was attempted.
+        action: &'static str,
+        /// On which path.
+        path: PathBuf,
+        /// Its answer.
+        #[source]
+        source: std::io::Error,
+    },
+    /// No shim can be started.
+    #[error(transparent)]
+    Shim(#[from] ShimError),
+    /// The image store cannot be opened.
+    #[error("open the image store")]
+    Images(#[from] skiff_image::StoreError),
+    /// The CNI cache cannot be opened.
+    #[error("open the network state")]
+    Network(#[from] skiff_cni::Error),
+    /// The configuration asks for what a specification cannot say.
+    #[error("configuration of containers")]
+    Defaults(#[from] skiff_spec::SpecError),
+}
+
+/// What all RPCs share.
+pub struct Daemon {
+    /// The configuration.
+    pub config: Config,
+    /// Where things are.
+    pub layout: Layout,
+    /// Names the boot that processes belong to.
+    pub boot_id: String,
+    /// Root of the cgroup hierarchy.
+    pub cgroup_root: PathBuf,
+    /// What containers' specifications depend on.
+    pub features: HostFeatures,
+    /// What containers start from.
+    pub defaults: Defaults,
+    /// Images, as containers need them.
+    pub images: Arc<dyn Images>,
+    /// Users of images.
+    pub users: Users,
+    /// Networks.
+    pub cni: Cni,
+    /// Spare shims.
+    pub pool: Pool,
+    /// Run directories of shims that were there before ours.
+    pub earlier_shims: Vec<PathBuf>,
+    /// All pods.
+    pub store: Store,
+    /// Whether the pods of an earlier daemon are all back.
+    pub recovered: watch::Sender<bool>,
+}
+
+impl Daemon {
+    /// Puts the parts together. Needs a tokio runtime.
+    pub fn new(
+        config: Config,
+        layout: Layout,
+        host: &Host,
+        images: Arc<dyn Images>,
+        spawner: Arc<dyn Spawn>,
+    ) -> Result<Self, StartError> {
+        let cni = Cni::open(skiff_cni::Settings {
+            conf_dir: config.network.conf_dir.clone(),
+            bin_dirs: config.network.bin_dirs.clone(),
+            cache_dir: config.root.join("cni"),
+            timeout: config.network.plugin_timeout.duration(),
+        })?;
+        let defaults = Defaults::try_from(&config.container)?;
+        // Looked at before the pool makes its own.
+        let earlier_shims = list(&layout.shims())?;
+        let pool = Pool::new(spawner, layout.shims(), config.runtime.spare_shims);
+        Ok(Self {
+            boot_id: boot_id()?,
+            cgroup_root: cgroup::ROOT.into(),
+            features: host.features(),
+            defaults,
+            images,
+            users: Users::default(),
+            cni,
+            pool,
+            earlier_shims,
+            store: Store::default(),
+            recovered: watch::Sender::new(false),
+            config,
+            layout,
+        })
+    }
+
+    /// Waits until the pods of an earlier daemon are all back: a list that lacks some would make
+    /// a kubelet believe that they are gone.
+    pub async fn ready(&self) {
+        if *self.recovered.borrow() {
+            return;
+        }
+        // The sender is part of this.
+        let _ = self.recovered.subscribe().wait_for(|recovered| *recovered).await;
+    }
+}
+
+fn list(dir: &Path) -> Result<Vec<PathBuf>, StartError> {
+    let failed = |source| StartError::File { action: "list", path: dir.into(), source };
+    let entries = std::fs::read_dir(dir).map_err(failed)?;
+    entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect()
+}
+
+fn boot_id() -> Result<String, StartError> {
+    const PATH: &str = "/proc/sys/kernel/random/boot_id";
+    match std::fs::read_to_string(PATH) {
+        Ok(text) => Ok(text.trim().to_owned()),
+        Err(source) => Err(StartError::File { action: "read", path: PATH.into(), source }),
+    }
+}
+
+/// Opens the image store of a configuration.
+pub fn open_images(config: &Config) -> Result<Arc<ImageStore>, StartError> {
+    let settings = skiff_image::Settings {
+        certs_dir: config.image.config_path.clone(),
+        pinned: config.image.pinned.clone(),
+        parallel_layers: config.image.parallel_layers.get(),
+        progress_timeout: config.image.progress_timeout.duration(),
+        max_layer_bytes: config.image.max_layer_size.bytes(),
+        ..skiff_image::Settings::default()
+    };
+    Ok(ImageStore::open(&config.root, settings)?)
+}
+
+/// The right to work in a directory, held until it is dropped or the process ends.
+#[derive(Debug)]
+pub struct Lock {
+    _file: File,
+}
+
+impl Lock {
+    /// Takes the lock file in `dir`, which is made.
+    pub fn take(dir: &Path) -> Result<Self, StartError> {
+        let path = dir.join("lock");
+        let failed = |action, path: &Path| {
+            let path = path.to_path_buf();
+            move |source| StartError::File { action, path, source }
+        };
+        std::fs::create_dir_all(dir).map_err(failed("make directory", dir))?;
+        let file = File::create(&path).map_err(failed("open", &path))?;
+        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+            Ok(()) => Ok(Self { _file: file }),
+            Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked(dir.into())),
+            Err(e) => Err(failed("lock", &path)(e.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_daemon_for_one_directory() {
+        let dir = tempfile::tempdir().unwrap();
+        let lock = Lock::take(dir.path()).unwrap();
+        let error = Lock::take(dir.path()).unwrap_err();
+        assert!(matches!(&error, StartError::Locked(path) if path == dir.path()), "{error}");
+        drop(lock);
+        Lock::take(dir.path()).unwrap();
+    }
+}

@@ -1,0 +1,110 @@
+//! Errors as gRPC statuses: the one place where a code is chosen.
+
+use skiff_image::PullError;
+use skiff_spec::SpecError;
+use tonic::{Code, Status};
+
+use crate::container::ContainerError;
+use crate::pod::PodError;
+use crate::rpc::RpcError;
+use crate::shim::ShimError;
+use crate::telemetry::chain;
+use skiff_shim_proto::message::FailureKind;
+
+impl From<&RpcError> for Status {
+    fn from(error: &RpcError) -> Self {
+        Self::new(code(error), message(error))
+    }
+}
+
+fn code(error: &RpcError) -> Code {
+    match error {
+        RpcError::Invalid { .. } | RpcError::Ambiguous(_) => Code::InvalidArgument,
+        RpcError::NoPod(_) | RpcError::NoContainer(_) => Code::NotFound,
+        RpcError::Pod(error) => pod(error),
+        RpcError::Container(error) => container(error),
+        RpcError::Pull(error) => pull(error),
+        RpcError::Images(_) => Code::Internal,
+    }
+}
+
+/// A kubelet looks for certain words at the beginning of a message, and only finds them when the
+/// code is Unknown (cri-api, pkg/errors).
+fn message(error: &RpcError) -> String {
+    match error {
+        RpcError::Container(error) => match &**error {
+            ContainerError::Spec { source: source @ SpecError::RecursiveReadOnly { .. }, .. } => {
+                source.to_string()
+            }
+            error => chain(error),
+        },
+        RpcError::Pull(error) if error.is_registry_unavailable() => {
+            format!("RegistryUnavailable: {}", chain(error))
+        }
+        error => chain(error),
+    }
+}
+
+fn pull(error: &PullError) -> Code {
+    match error {
+        PullError::Reference(_) => Code::InvalidArgument,
+        error if error.is_not_found() => Code::NotFound,
+        _ => Code::Unknown,
+    }
+}
+
+fn pod(error: &PodError) -> Code {
+    match error {
+        PodError::Spec { source, .. } => spec(source),
+        PodError::Exists { .. } => Code::AlreadyExists,
+        PodError::UnknownHandler { .. } => Code::InvalidArgument,
+        PodError::Network { source: skiff_cni::Error::NotReady(_), .. } => Code::Unavailable,
+        PodError::Network { source: skiff_cni::Error::Pod(_), .. } => Code::InvalidArgument,
+        PodError::Shim { source, .. } => shim(source),
+        PodError::Container { source, .. } => container(source),
+        PodError::Network { .. }
+        | PodError::Undead { .. }
+        | PodError::File { .. }
+        | PodError::Record(_)
+        | PodError::Id(_) => Code::Internal,
+    }
+}
+
+fn container(error: &ContainerError) -> Code {
+    match error {
+        ContainerError::Spec { source, .. } => spec(source),
+        ContainerError::Exists { .. } => Code::AlreadyExists,
+        ContainerError::NoImage { .. } => Code::NotFound,
+        ContainerError::PodNotReady { .. } | ContainerError::Denied { .. } => {
+            Code::FailedPrecondition
+        }
+        ContainerError::ExecTimeout { .. } => Code::DeadlineExceeded,
+        ContainerError::Shim { source, .. } => shim(source),
+        ContainerError::Shared(error) => container(error),
+        ContainerError::Image { .. }
+        | ContainerError::Undead { .. }
+        | ContainerError::File { .. }
+        | ContainerError::Record(_)
+        | ContainerError::Id(_) => Code::Internal,
+    }
+}
+
+fn spec(error: &SpecError) -> Code {
+    match error {
+        SpecError::Invalid { .. } => Code::InvalidArgument,
+        SpecError::Unsupported { .. } => Code::FailedPrecondition,
+        SpecError::RecursiveReadOnly { .. } => Code::Unknown,
+        SpecError::Incomplete(_) => Code::Internal,
+    }
+}
+
+fn shim(error: &ShimError) -> Code {
+    match error.refusal() {
+        Some(FailureKind::NotFound) => Code::NotFound,
+        Some(FailureKind::AlreadyExists) => Code::AlreadyExists,
+        Some(FailureKind::InvalidState) => Code::FailedPrecondition,
+        Some(FailureKind::InvalidArgument | FailureKind::Command { .. }) => Code::InvalidArgument,
+        Some(FailureKind::Unsupported) => Code::FailedPrecondition,
+        Some(FailureKind::System) | None => Code::Internal,
+    }
+}

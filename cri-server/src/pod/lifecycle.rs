@@ -1,0 +1,173 @@
+//! How a pod's task carries out what concerns the pod as a whole.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::error::PodError;
+use super::state::{Event, State, step};
+use super::stop::{Remains, bury, give_back};
+use super::task::{Answer, Done, PodTask};
+use crate::cgroup;
+use crate::container::create::discard;
+use crate::container::{ContainerError, Exit};
+use crate::id::Id;
+use crate::layout::POD_RECORD;
+
+impl PodTask {
+    pub(super) fn stop(&mut self, answer: Answer<(), PodError>) {
+        if !self.needs_stop() {
+            let _ = answer.send(Ok(()));
+            return;
+        }
+        self.stop_waiters.push(answer);
+        self.begin_stop();
+    }
+
+    pub(super) fn remove(&mut self, answer: Answer<(), PodError>) {
+        self.removal.get_or_insert_default().push(answer);
+        self.advance_removal();
+    }
+
+    fn needs_stop(&self) -> bool {
+        self.record.state != State::NotReady || self.record.attached || self.shim.is_some()
+    }
+
+    fn begin_stop(&mut self) {
+        if self.record.state == State::Stopping || !self.step(Event::Stop) {
+            return;
+        }
+        self.publish();
+        let alive = self.containers.iter().filter(|(_, slot)| slot.view.state.exit().is_none());
+        let mut remains = Remains::of(&self.record, self.client(), &self.daemon);
+        remains.running = alive.map(|(id, _)| id.clone()).collect();
+        remains.cgroups.extend(self.container_cgroups());
+        let daemon = Arc::clone(&self.daemon);
+        self.begin(async move { Done::Stopped(give_back(&daemon, remains).await) });
+    }
+
+    pub(super) fn stopped(&mut self, result: Result<(), PodError>) {
+        if result.is_ok() {
+            self.record.attached = false;
+            self.drop_shim();
+            self.settle_exits();
+        }
+        self.step(Event::Stopped);
+        self.save();
+        self.publish();
+        let result = result.map_err(Arc::new);
+        for waiter in self.stop_waiters.drain(..) {
+            let _ = waiter.send(result.clone());
+        }
+        match result {
+            Ok(()) => self.advance_removal(),
+            Err(error) => self.fail_removal(&error),
+        }
+    }
+
+    /// The shim has ended, or hung up, without being asked.
+    pub(super) fn shim_lost(&mut self) {
+        self.drop_shim();
+        let stopping = self.record.state == State::Stopping;
+        self.step(Event::Lost);
+        self.publish();
+        if stopping {
+            return;
+        }
+        tracing::error!(pod = %self.record.id, "the pod's shim has died");
+        self.save();
+        let id = self.record.id.clone();
+        let mut cgroups = Remains::of(&self.record, None, &self.daemon).cgroups;
+        cgroups.extend(self.container_cgroups());
+        self.begin(async move { Done::Buried(bury(&id, &cgroups).await) });
+    }
+
+    pub(super) fn buried(&mut self, result: Result<(), PodError>) {
+        if let Err(error) = result {
+            let error = crate::telemetry::chain(&error);
+            tracing::error!(pod = %self.record.id, error, "what a dead shim left cannot be killed");
+        }
+        self.settle_exits();
+        self.publish();
+    }
+
+    /// Nobody is left to tell how the containers ended: what their records say, or that nobody
+    /// knows.
+    fn settle_exits(&mut self) {
+        let alive = self.containers.iter().filter(|(_, slot)| slot.view.state.exit().is_none());
+        let alive: Vec<Id> = alive.map(|(id, _)| id.clone()).collect();
+        for id in alive {
+            self.settle_exit(&id, Exit::shim_lost);
+        }
+    }
+
+    fn container_cgroups(&self) -> Vec<PathBuf> {
+        self.containers.values().map(|slot| slot.view.facts.cgroup.clone()).collect()
+    }
+
+    /// Brings a removal one step on, as far as it can go now.
+    pub(super) fn advance_removal(&mut self) {
+        if self.removal.is_none() || self.record.state == State::Stopping {
+            return;
+        }
+        if self.needs_stop() {
+            self.begin_stop();
+            return;
+        }
+        let idle = self.containers.iter().filter(|(_, slot)| !slot.removing);
+        let idle: Vec<Id> = idle.map(|(id, _)| id.clone()).collect();
+        for id in idle {
+            self.begin_container_removal(&id);
+        }
+        if self.containers.is_empty() && self.creations.is_empty() {
+            self.vanish();
+        }
+    }
+
+    /// Tells those who wait for the pod's removal that a container is in the way.
+    pub(super) fn fail_removal_by(&mut self, source: ContainerError) {
+        let id = self.record.id.clone();
+        self.fail_removal(&Arc::new(PodError::Container { id, source: Box::new(source) }));
+    }
+
+    fn fail_removal(&mut self, error: &Arc<PodError>) {
+        for waiter in self.removal.take().into_iter().flatten() {
+            let _ = waiter.send(Err(Arc::clone(error)));
+        }
+    }
+
+    fn vanish(&mut self) {
+        let parent = &self.record.cgroup_parent;
+        if cgroup::is_own(parent, &self.record.id)
+            && let Err(error) = cgroup::remove(&self.daemon.cgroup_root.join(parent))
+        {
+            tracing::warn!(pod = %self.record.id, %error, "the pod's cgroup cannot be removed");
+        }
+        discard(&self.daemon.layout.pod(&self.record.id), POD_RECORD);
+        self.daemon.store.forget(self.handle.name(), &self.record.id);
+        self.gone = true;
+        for waiter in self.removal.take().into_iter().flatten() {
+            let _ = waiter.send(Ok(()));
+        }
+    }
+
+    /// Applies an event to the pod; false when the pod's state does not allow it.
+    fn step(&mut self, event: Event) -> bool {
+        match step(self.record.state, event) {
+            Ok(state) => {
+                self.record.state = state;
+                true
+            }
+            Err(denied) => {
+                tracing::warn!(pod = %self.record.id, ?event, %denied, "event passed over");
+                false
+            }
+        }
+    }
+
+    fn save(&self) {
+        if let Err(error) = self.record.write(&self.daemon.layout) {
+            let error = crate::telemetry::chain(&error);
+            tracing::error!(pod = %self.record.id, error, "the pod's record cannot be written");
+        }
+    }
+}

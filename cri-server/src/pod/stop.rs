@@ -1,0 +1,124 @@
+//! Gives back what a pod holds outside its own directory. Every part may be gone already: this
+//! runs when a pod is stopped, when it could not be started, and after its shim or an earlier
+//! daemon has died.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::error::PodError;
+use super::record::{PodRecord, ShimRecord};
+use crate::cgroup;
+use crate::daemon::Daemon;
+use crate::id::Id;
+use crate::netns;
+use crate::shim::{Client, Process};
+
+/// How long a shim may take to end after it said it would.
+const GOODBYE: Duration = Duration::from_secs(10);
+
+/// What a pod holds.
+pub struct Remains {
+    /// Pod id.
+    pub id: Id,
+    /// To talk to its shim; `None` when there is none to talk to.
+    pub client: Option<Client>,
+    /// The shim's process.
+    pub shim: ShimRecord,
+    /// Containers whose processes may run.
+    pub running: Vec<Id>,
+    /// Where its network namespace is bound.
+    pub netns: Option<PathBuf>,
+    /// CNI plugins may hold something.
+    pub attached: bool,
+    /// Cgroups whose processes the shim's end must leave empty.
+    pub cgroups: Vec<PathBuf>,
+}
+
+impl Remains {
+    /// What a pod without containers holds by its record.
+    pub fn of(record: &PodRecord, client: Option<Client>, daemon: &Daemon) -> Self {
+        let parent = daemon.cgroup_root.join(&record.cgroup_parent);
+        Self {
+            id: record.id.clone(),
+            client,
+            shim: record.shim.clone(),
+            running: Vec::new(),
+            netns: record.netns.clone(),
+            attached: record.attached,
+            cgroups: vec![parent.join(cgroup::name(&record.id))],
+        }
+    }
+
+    /// Keeps only what outlives a boot: names, and what plugins hold.
+    pub fn forget_processes(&mut self) {
+        self.client = None;
+        self.running.clear();
+        self.cgroups.clear();
+    }
+}
+
+/// Kills the containers, detaches the network, ends the shim, and removes what those leave. In
+/// that order: nothing runs without its network, and plugins find the namespace still there. When
+/// the network cannot be detached the shim is left to hold the namespace for another attempt.
+pub async fn give_back(daemon: &Daemon, remains: Remains) -> Result<(), PodError> {
+    if let Some(client) = &remains.client {
+        for container in &remains.running {
+            // What cannot be killed by its shim is killed by its cgroup below.
+            let _ = client.kill(container.as_str(), SIGKILL, true).await;
+        }
+    }
+    if remains.attached {
+        let torn_down = daemon.cni.teardown(remains.id.as_str(), remains.netns.as_deref()).await;
+        torn_down.map_err(|source| PodError::Network {
+            action: "tear down",
+            id: remains.id.clone(),
+            source,
+        })?;
+    }
+    end_shim(daemon, remains.client.as_ref(), &remains.shim).await;
+    bury(&remains.id, &remains.cgroups).await?;
+    if let Some(path) = remains.netns {
+        netns::remove(&path).map_err(|source| PodError::File {
+            action: "unbind network namespace",
+            path,
+            source,
+        })?;
+    }
+    Ok(())
+}
+
+const SIGKILL: i32 = 9;
+
+/// Ends a shim, by force when it does not listen, and removes its run directory.
+async fn end_shim(daemon: &Daemon, client: Option<&Client>, shim: &ShimRecord) {
+    let process = Process::find(shim.process);
+    if let Some(client) = client {
+        // A shim that has gone meanwhile is what was wanted.
+        let _ = client.shutdown().await;
+    }
+    if let Ok(Some(mut process)) = process {
+        let grace = if client.is_some() { GOODBYE } else { Duration::ZERO };
+        if tokio::time::timeout(grace, process.ended()).await.is_err() {
+            process.kill();
+            process.ended().await;
+        }
+    }
+    let _ = std::fs::remove_dir_all(daemon.layout.shim(&shim.id));
+}
+
+/// Kills what is left in cgroups and removes them.
+pub async fn bury(pod: &Id, cgroups: &[PathBuf]) -> Result<(), PodError> {
+    for path in cgroups {
+        match cgroup::kill(path).await {
+            Ok(true) => {}
+            Ok(false) => {
+                return Err(PodError::Undead { id: pod.clone(), cgroup: path.clone() });
+            }
+            Err(source) => {
+                let path = path.clone();
+                return Err(PodError::File { action: "empty cgroup", path, source });
+            }
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,364 @@
+//! The task that owns a pod: the one place where the pod and its containers change.
+//!
+//! It takes commands from RPCs, events from the shim and the results of its own work one at a
+//! time, and publishes a view after each change and before anyone is answered.
+
+use std::collections::BTreeMap;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use skiff_cri::v1 as cri;
+use skiff_shim_proto::message::Event as ShimNews;
+use tokio::sync::{mpsc, oneshot, watch};
+
+use super::error::PodError;
+use super::record::PodRecord;
+use super::start::{Plan, Started};
+use super::state::State;
+use super::view::{Facts, PodView, ShimView};
+use crate::container::stop::Stop;
+use crate::container::{self, ContainerError, ContainerView};
+use crate::daemon::Daemon;
+use crate::id::Id;
+use crate::shim::{Client, Events, Process, Shim, ShimError, ShimEvent};
+use crate::store::PodName;
+
+/// Where an answer goes. Errors are shared because several requests may wait for one operation.
+pub type Answer<T, E> = oneshot::Sender<Result<T, Arc<E>>>;
+
+/// What a pod's task can be asked.
+#[derive(Debug)]
+pub enum Command {
+    /// Kill the containers and give back the network.
+    Stop(Answer<(), PodError>),
+    /// Stop it and remove it with its containers.
+    Remove(Answer<(), PodError>),
+    /// Make a container; answered with its id.
+    Create(Box<cri::ContainerConfig>, Answer<Id, ContainerError>),
+    /// Let a container run.
+    StartContainer(Id, Answer<(), ContainerError>),
+    /// End a container within a time.
+    StopContainer(Id, Duration, Answer<(), ContainerError>),
+    /// Remove a container, by force when it runs.
+    RemoveContainer(Id, Answer<(), ContainerError>),
+}
+
+/// What everyone else holds of a pod.
+#[derive(Debug)]
+pub struct PodHandle {
+    facts: Arc<Facts>,
+    name: PodName,
+    commands: mpsc::UnboundedSender<Command>,
+    view: ArcSwap<PodView>,
+    started: watch::Sender<Option<Result<(), Arc<PodError>>>>,
+}
+
+impl PodHandle {
+    /// A handle, and the inbox for the pod's task.
+    pub fn new(facts: Arc<Facts>) -> (Arc<Self>, mpsc::UnboundedReceiver<Command>) {
+        let (commands, inbox) = mpsc::unbounded_channel();
+        let view = PodView {
+            facts: Arc::clone(&facts),
+            state: State::Starting,
+            ips: Vec::new(),
+            netns: None,
+            shim: None,
+            containers: BTreeMap::new(),
+        };
+        let handle = Self {
+            name: facts.metadata().into(),
+            facts,
+            commands,
+            view: ArcSwap::from_pointee(view),
+            started: watch::Sender::new(None),
+        };
+        (Arc::new(handle), inbox)
+    }
+
+    /// Pod id.
+    pub fn id(&self) -> &Id {
+        &self.facts.id
+    }
+
+    /// What does not change.
+    pub fn facts(&self) -> &Arc<Facts> {
+        &self.facts
+    }
+
+    /// What a kubelet names it by.
+    pub fn name(&self) -> &PodName {
+        &self.name
+    }
+
+    /// The pod as it is.
+    pub fn view(&self) -> Arc<PodView> {
+        self.view.load_full()
+    }
+
+    /// Waits until the pod is ready or could not be started.
+    pub async fn started(&self) -> Result<(), Arc<PodError>> {
+        let mut started = self.started.subscribe();
+        match started.wait_for(Option::is_some).await.map(|result| result.clone()) {
+            Ok(Some(result)) => result,
+            // The sender is part of this handle.
+            Ok(None) | Err(_) => Ok(()),
+        }
+    }
+
+    /// Asks the pod's task; `None` when the pod, or the container asked about, has been removed.
+    pub async fn ask<T, E>(
+        &self,
+        command: impl FnOnce(Answer<T, E>) -> Command,
+    ) -> Option<Result<T, Arc<E>>> {
+        let (sender, answer) = oneshot::channel();
+        self.commands.send(command(sender)).ok()?;
+        answer.await.ok()
+    }
+}
+
+/// Makes a pod and lives its life.
+pub async fn run_new(
+    daemon: Arc<Daemon>,
+    handle: Arc<PodHandle>,
+    plan: Plan,
+    inbox: mpsc::UnboundedReceiver<Command>,
+) {
+    match plan.run(&daemon).await {
+        Ok(Started { record, shim }) => {
+            let task = PodTask::new(daemon, Arc::clone(&handle), inbox, record, Some(shim));
+            task.publish();
+            handle.started.send_replace(Some(Ok(())));
+            task.live().await;
+        }
+        Err(error) => {
+            daemon.store.forget(handle.name(), handle.id());
+            handle.started.send_replace(Some(Err(Arc::new(error))));
+        }
+    }
+}
+
+/// One container of the pod.
+pub(super) struct Slot {
+    pub(super) view: Arc<ContainerView>,
+    pub(super) stop: Stop,
+    pub(super) removing: bool,
+    pub(super) start_waiters: Vec<Answer<(), ContainerError>>,
+    pub(super) stop_waiters: Vec<Answer<(), ContainerError>>,
+    pub(super) remove_waiters: Vec<Answer<(), ContainerError>>,
+}
+
+impl Slot {
+    pub(super) fn new(view: ContainerView) -> Self {
+        Self {
+            view: Arc::new(view),
+            stop: Stop::Idle,
+            removing: false,
+            start_waiters: Vec::new(),
+            stop_waiters: Vec::new(),
+            remove_waiters: Vec::new(),
+        }
+    }
+}
+
+/// A container that is being made.
+pub(super) struct Creation {
+    pub(super) id: Id,
+    pub(super) config: cri::ContainerConfig,
+    pub(super) waiters: Vec<Answer<Id, ContainerError>>,
+}
+
+/// The pod's shim, while it lives.
+pub(super) struct LiveShim {
+    pub(super) client: Client,
+    events: Events,
+    process: Process,
+}
+
+/// What the task's own work has come to.
+pub(super) enum Done {
+    Created(Id, Result<(Arc<container::Facts>, container::State), ContainerError>),
+    Started(Id, Result<i64, ShimError>),
+    Signalled(Id, Result<(), ShimError>),
+    Removed(Id, Result<(), ContainerError>),
+    Stopped(Result<(), PodError>),
+    Buried(Result<(), PodError>),
+}
+
+enum Input {
+    Command(Command),
+    Shim(ShimEvent),
+    Done(Done),
+    Tick,
+}
+
+/// The state of one pod's task.
+pub struct PodTask {
+    pub(super) daemon: Arc<Daemon>,
+    pub(super) handle: Arc<PodHandle>,
+    inbox: mpsc::UnboundedReceiver<Command>,
+    pub(super) record: PodRecord,
+    pub(super) shim: Option<LiveShim>,
+    pub(super) containers: BTreeMap<Id, Slot>,
+    pub(super) creations: Vec<Creation>,
+    work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
+    pub(super) stop_waiters: Vec<Answer<(), PodError>>,
+    /// Those who wait for the pod to be removed, once somebody does.
+    pub(super) removal: Option<Vec<Answer<(), PodError>>>,
+    /// The pod has been removed; the task ends.
+    pub(super) gone: bool,
+}
+
+impl PodTask {
+    /// The task of a pod as its record has it.
+    pub fn new(
+        daemon: Arc<Daemon>,
+        handle: Arc<PodHandle>,
+        inbox: mpsc::UnboundedReceiver<Command>,
+        record: PodRecord,
+        shim: Option<Shim>,
+    ) -> Self {
+        let shim =
+            shim.map(|Shim { client, events, process, .. }| LiveShim { client, events, process });
+        Self {
+            daemon,
+            handle,
+            inbox,
+            record,
+            shim,
+            containers: BTreeMap::new(),
+            creations: Vec::new(),
+            work: FuturesUnordered::new(),
+            stop_waiters: Vec::new(),
+            removal: None,
+            gone: false,
+        }
+    }
+
+    /// Enters a container of an earlier daemon.
+    pub fn adopt_container(&mut self, view: ContainerView) {
+        let id = view.facts.id.clone();
+        self.daemon.store.add_container(id.clone(), Arc::clone(&self.handle));
+        self.containers.insert(id, Slot::new(view));
+    }
+
+    /// Lives the life of a pod that an earlier daemon made.
+    pub async fn resume(self) {
+        self.publish();
+        self.handle.started.send_replace(Some(Ok(())));
+        self.live().await;
+    }
+
+    async fn live(mut self) {
+        while !self.gone {
+            match self.next().await {
+                Input::Command(command) => self.command(command),
+                Input::Shim(ShimEvent::Event(event)) => self.shim_news(event),
+                Input::Shim(ShimEvent::Closed) => self.shim_lost(),
+                Input::Done(done) => self.done(done),
+                Input::Tick => self.tick(Instant::now()),
+            }
+        }
+    }
+
+    async fn next(&mut self) -> Input {
+        let deadlines = self.containers.values().filter_map(|slot| slot.stop.deadline());
+        let deadline = deadlines.min();
+        let Self { inbox, shim, work, .. } = self;
+        tokio::select! {
+            Some(done) = work.next() => Input::Done(done),
+            event = next_event(shim.as_mut()) => Input::Shim(event),
+            Some(command) = inbox.recv() => Input::Command(command),
+            () = until(deadline) => Input::Tick,
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Stop(answer) => self.stop(answer),
+            Command::Remove(answer) => self.remove(answer),
+            Command::Create(config, answer) => self.create_container(*config, answer),
+            Command::StartContainer(id, answer) => self.start_container(&id, answer),
+            Command::StopContainer(id, grace, answer) => self.stop_container(&id, grace, answer),
+            Command::RemoveContainer(id, answer) => self.remove_container(&id, answer),
+        }
+    }
+
+    fn shim_news(&mut self, event: ShimNews) {
+        match event {
+            ShimNews::Exited(record) => self.container_exited(record),
+            ShimNews::Warning { id, message } => {
+                tracing::warn!(pod = %self.record.id, container = id, message, "shim warns");
+            }
+            ShimNews::Ready { .. } => {}
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Created(id, result) => self.container_created(&id, result),
+            Done::Started(id, result) => self.container_started(&id, result),
+            Done::Signalled(id, result) => self.container_signalled(&id, result),
+            Done::Removed(id, result) => self.container_removed(&id, result),
+            Done::Stopped(result) => self.stopped(result),
+            Done::Buried(result) => self.buried(result),
+        }
+    }
+
+    /// Polls `work` beside the inbox until it is done.
+    pub(super) fn begin(&self, work: impl Future<Output = Done> + Send + 'static) {
+        self.work.push(Box::pin(work));
+    }
+
+    /// The connection to the pod's shim.
+    pub(super) fn client(&self) -> Option<Client> {
+        self.shim.as_ref().map(|shim| shim.client.clone())
+    }
+
+    /// Lets go of a shim that has ended, or has hung up and is of no use any more.
+    pub(super) fn drop_shim(&mut self) {
+        if let Some(LiveShim { mut process, .. }) = self.shim.take() {
+            tokio::spawn(async move {
+                process.kill();
+                process.ended().await;
+            });
+        }
+    }
+
+    /// Lets readers see the pod as it is now.
+    pub(super) fn publish(&self) {
+        let containers = self.containers.iter();
+        let view = PodView {
+            facts: Arc::clone(self.handle.facts()),
+            state: self.record.state,
+            ips: self.record.ips.clone(),
+            netns: self.record.netns.clone(),
+            shim: self.shim.as_ref().map(|shim| ShimView {
+                client: shim.client.clone(),
+                pid: self.record.shim.process.pid,
+            }),
+            containers: containers.map(|(id, slot)| (id.clone(), slot.view.clone())).collect(),
+        };
+        self.handle.view.store(Arc::new(view));
+    }
+}
+
+async fn next_event(shim: Option<&mut LiveShim>) -> ShimEvent {
+    let Some(LiveShim { events, process, .. }) = shim else { std::future::pending().await };
+    tokio::select! {
+        // What it said before its end comes first.
+        biased;
+        event = events.recv() => event.unwrap_or(ShimEvent::Closed),
+        () = process.ended() => ShimEvent::Closed,
+    }
+}
+
+async fn until(deadline: Option<Instant>) {
+    match deadline {
+        Some(deadline) => tokio::time::sleep_until(deadline.into()).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,123 @@
+//! What readers see of a pod.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use skiff_cri::v1 as cri;
+
+use super::state::State;
+use crate::container::ContainerView;
+use crate::id::Id;
+use crate::shim::Client;
+
+/// What does not change in a pod's life.
+#[derive(Debug)]
+pub struct Facts {
+    /// Pod id.
+    pub id: Id,
+    /// The request.
+    pub config: cri::PodSandboxConfig,
+    /// The runtime handler of the request.
+    pub runtime_handler: String,
+    /// Nanoseconds since the epoch.
+    pub created_at: i64,
+}
+
+impl Facts {
+    /// Its metadata; empty when the request had none, which creation refuses.
+    pub fn metadata(&self) -> cri::PodSandboxMetadata {
+        self.config.metadata.clone().unwrap_or_default()
+    }
+}
+
+/// A pod at one moment.
+#[derive(Debug, Clone)]
+pub struct PodView {
+    /// What does not change.
+    pub facts: Arc<Facts>,
+    /// Where it is in its life.
+    pub state: State,
+    /// Its addresses, the first being the main one.
+    pub ips: Vec<IpAddr>,
+    /// Where its network namespace is bound; `None`: the host's network.
+    pub netns: Option<PathBuf>,
+    /// Its shim, while it lives.
+    pub shim: Option<ShimView>,
+    /// Its containers that clients may know of.
+    pub containers: BTreeMap<Id, Arc<ContainerView>>,
+}
+
+/// A pod's living shim.
+#[derive(Debug, Clone)]
+pub struct ShimView {
+    /// To ask it.
+    pub client: Client,
+    /// Its pid.
+    pub pid: i32,
+}
+
+impl PodView {
+    /// Whether clients may know of it.
+    pub fn is_visible(&self) -> bool {
+        self.state != State::Starting
+    }
+
+    /// The state in the words of the CRI.
+    pub fn cri_state(&self) -> cri::PodSandboxState {
+        match self.state {
+            State::Ready => cri::PodSandboxState::SandboxReady,
+            State::Starting | State::Stopping | State::NotReady => {
+                cri::PodSandboxState::SandboxNotready
+            }
+        }
+    }
+
+    /// An item of ListPodSandbox.
+    pub fn item(&self) -> cri::PodSandbox {
+        let facts = &self.facts;
+        cri::PodSandbox {
+            id: facts.id.to_string(),
+            metadata: Some(facts.metadata()),
+            state: self.cri_state().into(),
+            created_at: facts.created_at,
+            labels: facts.config.labels.clone(),
+            annotations: facts.config.annotations.clone(),
+            runtime_handler: facts.runtime_handler.clone(),
+        }
+    }
+
+    /// The answer to PodSandboxStatus.
+    pub fn status(&self) -> cri::PodSandboxStatus {
+        let facts = &self.facts;
+        let options = facts
+            .config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.as_ref())
+            .and_then(|context| context.namespace_options.clone())
+            .unwrap_or_default();
+        let namespaces = cri::Namespace { options: Some(options) };
+        cri::PodSandboxStatus {
+            id: facts.id.to_string(),
+            metadata: Some(facts.metadata()),
+            state: self.cri_state().into(),
+            created_at: facts.created_at,
+            network: Some(self.network()),
+            linux: Some(cri::LinuxPodSandboxStatus { namespaces: Some(namespaces) }),
+            labels: facts.config.labels.clone(),
+            annotations: facts.config.annotations.clone(),
+            runtime_handler: facts.runtime_handler.clone(),
+        }
+    }
+
+    /// Without an address for a pod in the host's network: the kubelet knows the node's.
+    fn network(&self) -> cri::PodSandboxNetworkStatus {
+        let mut ips = self.ips.iter().map(IpAddr::to_string);
+        cri::PodSandboxNetworkStatus {
+            ip: ips.next().unwrap_or_default(),
+            additional_ips: ips.map(|ip| cri::PodIp { ip }).collect(),
+        }
+    }
+}

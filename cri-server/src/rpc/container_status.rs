@@ -1,0 +1,41 @@
+//! ContainerStatus: all about one container.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Value, json};
+use skiff_cri::v1::{ContainerStatusRequest, ContainerStatusResponse};
+
+use super::{RpcError, find_container};
+use crate::container::ContainerView;
+use crate::daemon::Daemon;
+use crate::layout::SPEC;
+
+/// Answers from the container's view.
+pub async fn handle(
+    daemon: &Daemon,
+    request: ContainerStatusRequest,
+) -> Result<ContainerStatusResponse, RpcError> {
+    let found = find_container(daemon, &request.container_id).await?;
+    let container = found.and_then(|(id, pod)| pod.view().containers.get(&id).cloned());
+    let container = container.ok_or(RpcError::NoContainer(request.container_id))?;
+    Ok(ContainerStatusResponse {
+        status: Some(container.status()),
+        info: if request.verbose { info(daemon, &container) } else { BTreeMap::new() },
+    })
+}
+
+/// What tools look for under the key `info`: the pid of the first process, and the specification
+/// it was made from.
+fn info(daemon: &Daemon, container: &ContainerView) -> BTreeMap<String, String> {
+    let facts = &container.facts;
+    let spec = std::fs::read(daemon.layout.container(&facts.id).join(SPEC)).ok();
+    let spec = spec.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+    let info = json!({
+        "sandboxID": facts.pod,
+        "pid": container.state.process().map_or(0, |process| process.pid),
+        "cgroup": facts.cgroup,
+        "imageID": facts.image_id,
+        "runtimeSpec": spec,
+    });
+    BTreeMap::from([("info".into(), info.to_string())])
+}

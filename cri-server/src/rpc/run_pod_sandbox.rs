@@ -1,0 +1,74 @@
+//! RunPodSandbox: makes a pod.
+
+use std::sync::Arc;
+
+use skiff_cri::v1::{PodSandboxMetadata, RunPodSandboxRequest, RunPodSandboxResponse};
+
+use super::RpcError;
+use crate::clock;
+use crate::daemon::Daemon;
+use crate::id::Id;
+use crate::pod::start::{Plan, refused};
+use crate::pod::{Facts, PodError, PodHandle, State, task};
+
+/// Makes a pod, or joins the request that is making it, or returns the one that stands: a client
+/// that lost its answer asks again with the same metadata. The work goes on when the client does
+/// not wait for it.
+pub async fn handle(
+    daemon: &Arc<Daemon>,
+    request: RunPodSandboxRequest,
+) -> Result<RunPodSandboxResponse, RpcError> {
+    let config = request.config.ok_or(RpcError::missing("config"))?;
+    check_metadata(config.metadata.as_ref())?;
+    check_handler(daemon, &request.runtime_handler)?;
+    daemon.ready().await;
+    let facts = Arc::new(Facts {
+        id: Id::random().map_err(|e| Arc::new(PodError::Id(e)))?,
+        config,
+        runtime_handler: request.runtime_handler,
+        created_at: clock::now(),
+    });
+    let plan = Plan::new(daemon, Arc::clone(&facts))
+        .map_err(|e| Arc::new(refused(&facts.metadata(), e)))?;
+    let (pod, inbox) = PodHandle::new(Arc::clone(&facts));
+    let pod = match daemon.store.reserve(pod.name(), &pod) {
+        Ok(()) => {
+            tokio::spawn(task::run_new(Arc::clone(daemon), Arc::clone(&pod), plan, inbox));
+            pod
+        }
+        Err(holder) => joined(holder, &facts)?,
+    };
+    pod.started().await?;
+    Ok(RunPodSandboxResponse { pod_sandbox_id: pod.id().to_string() })
+}
+
+/// The pod that has the name, when it is the one that this request is for.
+fn joined(holder: Arc<PodHandle>, facts: &Facts) -> Result<Arc<PodHandle>, RpcError> {
+    let theirs = holder.facts();
+    let same = theirs.config == facts.config && theirs.runtime_handler == facts.runtime_handler;
+    let why = match holder.view().state {
+        _ if !same => "made from another configuration",
+        State::Starting | State::Ready => return Ok(holder),
+        State::Stopping | State::NotReady => "and has been stopped; remove it first",
+    };
+    let PodSandboxMetadata { name, namespace, attempt, .. } = facts.metadata();
+    let id = holder.id().clone();
+    Err(Arc::new(PodError::Exists { namespace, name, attempt, id, why }).into())
+}
+
+fn check_metadata(metadata: Option<&PodSandboxMetadata>) -> Result<(), RpcError> {
+    let metadata = metadata.ok_or(RpcError::missing("config.metadata"))?;
+    if metadata.name.is_empty() {
+        return Err(RpcError::missing("config.metadata.name"));
+    }
+    Ok(())
+}
+
+fn check_handler(daemon: &Daemon, asked: &str) -> Result<(), RpcError> {
+    let known = &daemon.config.runtime.default_handler;
+    if asked.is_empty() || asked == known {
+        return Ok(());
+    }
+    let (asked, known) = (asked.to_owned(), known.clone());
+    Err(Arc::new(PodError::UnknownHandler { asked, known }).into())
+}

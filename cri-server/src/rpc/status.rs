@@ -1,0 +1,67 @@
+//! Status: whether pods can be run, and what the runtime offers.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+use skiff_cri::v1::{
+    RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus,
+    StatusRequest, StatusResponse,
+};
+
+use super::RpcError;
+use crate::daemon::Daemon;
+
+/// Answers from memory; never waits.
+pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusResponse, RpcError> {
+    let features = RuntimeHandlerFeatures {
+        recursive_read_only_mounts: daemon.features.recursive_read_only,
+        user_namespaces: false,
+    };
+    // The default handler has the empty name; the same runtime can be asked for by name.
+    let names = [String::new(), daemon.config.runtime.default_handler.clone()];
+    let runtime_handlers =
+        names.into_iter().map(|name| RuntimeHandler { name, features: Some(features) }).collect();
+    Ok(StatusResponse {
+        status: Some(RuntimeStatus { conditions: vec![runtime_ready(daemon), network_ready(daemon)] }),
+        info: if request.verbose { info(daemon) } else { BTreeMap::new() },
+        runtime_handlers,
+        features: Some(RuntimeFeatures {
+            supplemental_groups_policy: true,
+            user_namespaces_host_network: false,
+            mount_options: false,
+        }),
+    })
+}
+
+fn runtime_ready(daemon: &Daemon) -> RuntimeCondition {
+    let status = *daemon.recovered.borrow();
+    let (reason, message) = if status {
+        ("", "")
+    } else {
+        ("Recovering", "the pods of the last start are being found again")
+    };
+    let r#type = "RuntimeReady".into();
+    RuntimeCondition { r#type, status, reason: reason.into(), message: message.into() }
+}
+
+fn network_ready(daemon: &Daemon) -> RuntimeCondition {
+    let status = daemon.cni.status();
+    RuntimeCondition {
+        r#type: "NetworkReady".into(),
+        status: status.ready,
+        reason: status.reason.into(),
+        message: status.message.clone(),
+    }
+}
+
+fn info(daemon: &Daemon) -> BTreeMap<String, String> {
+    let network = daemon.cni.status();
+    let skipped = network.skipped.iter().map(|(path, why)| json!({"file": path, "reason": why}));
+    let cni = json!({
+        "network": network.network,
+        "file": network.file,
+        "skipped": skipped.collect::<Vec<_>>(),
+    });
+    let config = serde_json::to_value(&daemon.config).unwrap_or_default();
+    BTreeMap::from([("config".into(), config.to_string()), ("cniconfig".into(), cni.to_string())])
+}

@@ -1,0 +1,15 @@
+//! StreamContainers: ListContainers without a limit on the size of the answer.
+
+use skiff_cri::v1::{StreamContainersRequest, StreamContainersResponse};
+
+use super::{RpcError, list_containers, parts};
+use crate::daemon::Daemon;
+
+/// The messages of the stream, each with at least one container.
+pub async fn handle(
+    daemon: &Daemon,
+    request: StreamContainersRequest,
+) -> Result<Vec<StreamContainersResponse>, RpcError> {
+    let parts = parts(list_containers::list(daemon, request.filter).await).into_iter();
+    Ok(parts.map(|containers| StreamContainersResponse { containers }).collect())
+}

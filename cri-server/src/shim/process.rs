@@ -1,0 +1,115 @@
+//! A shim's process: whether it lives, told by a pidfd and never by a bare pid.
+
+use std::io;
+use std::os::fd::OwnedFd;
+use std::process::Child;
+
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use serde::{Deserialize, Serialize};
+use tokio::io::unix::AsyncFd;
+
+/// A process as a record names it: a pid alone may be somebody else's tomorrow.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessId {
+    /// Pid in the daemon's namespace.
+    pub pid: i32,
+    /// Field 22 of /proc/pid/stat, clock ticks after boot.
+    pub start_time: u64,
+}
+
+/// A shim's process.
+#[derive(Debug)]
+pub struct Process {
+    /// Its name for records.
+    pub id: ProcessId,
+    pidfd: AsyncFd<OwnedFd>,
+    child: Option<Child>,
+}
+
+impl Process {
+    /// Watches our own child.
+    pub fn of_child(child: Child) -> io::Result<Self> {
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        let pidfd = open(pid)?;
+        let start_time = start_time(pid)?;
+        Ok(Self { id: ProcessId { pid, start_time }, pidfd, child: Some(child) })
+    }
+
+    /// Watches a process that an earlier daemon started; `None` when it has ended.
+    pub fn find(id: ProcessId) -> io::Result<Option<Self>> {
+        let pidfd = match open(id.pid) {
+            Ok(pidfd) => pidfd,
+            Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => {
+                return Ok(None);
+            }
+            Err(e) => return Err(e),
+        };
+        // Read after the pidfd is open: what has the right start time now is what the pidfd is of.
+        match start_time(id.pid) {
+            Ok(found) if found == id.start_time => Ok(Some(Self { id, pidfd, child: None })),
+            Ok(_) => Ok(None),
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(e),
+        }
+    }
+
+    /// Waits for its end, and reaps it when it is our child.
+    pub async fn ended(&mut self) {
+        // A pidfd becomes readable once and stays so.
+        let _ = self.pidfd.readable().await;
+        if let Some(mut child) = self.child.take() {
+            let _ = child.wait();
+        }
+    }
+
+    /// SIGKILL.
+    pub fn kill(&self) {
+        let _ = pidfd_send_signal(self.pidfd.get_ref(), Signal::KILL);
+    }
+}
+
+fn open(pid: i32) -> io::Result<AsyncFd<OwnedFd>> {
+    let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other(format!("{pid} is no pid")))?;
+    super::watch(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// Field 22 of /proc/pid/stat. The second field is the command in parentheses and may contain
+/// anything, so the fields are counted from the last parenthesis.
+pub fn start_time(pid: i32) -> io::Result<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    parse_start_time(&stat)
+        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has no start time: {stat:?}")))
+}
+
+fn parse_start_time(stat: &str) -> Option<u64> {
+    let (_, after_command) = stat.rsplit_once(") ")?;
+    after_command.split(' ').nth(19)?.parse().ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_cannot_shift_the_fields() {
+        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
+        for command in ["sh", "a b", ") 1 2", "(x) R 9"] {
+            assert_eq!(parse_start_time(&format!("7 ({command}) {fields}")), Some(4242));
+        }
+        assert_eq!(parse_start_time("7 (sh) S 1"), None);
+        assert_eq!(parse_start_time(""), None);
+    }
+
+    #[tokio::test]
+    async fn a_killed_child_ends_and_its_pid_with_another_start_time_is_nobody() {
+        let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let mut process = Process::of_child(child).unwrap();
+        let id = process.id;
+        assert!(Process::find(id).unwrap().is_some());
+        let reused = ProcessId { start_time: id.start_time + 1, ..id };
+        assert!(Process::find(reused).unwrap().is_none());
+        process.kill();
+        process.ended().await;
+        assert!(Process::find(id).unwrap().is_none());
+    }
+}

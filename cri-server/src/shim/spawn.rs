@@ -1,0 +1,58 @@
+//! Starts one shim.
+//!
+//! std's `Command` without `pre_exec` is a posix_spawn, whose price does not grow with the
+//! daemon's memory.
+
+use std::fs::{DirBuilder, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+
+use super::binary::{Binary, NAME};
+use super::process::Process;
+use super::{Client, Shim, ShimError};
+use crate::layout;
+
+/// Starts shims; a test puts its own in the place of the real one.
+pub trait Spawn: Send + Sync {
+    /// Starts a shim with this run directory, which exists. The daemon's end of the channel is
+    /// returned with the process.
+    fn spawn(&self, run_dir: &Path) -> io::Result<(OwnedFd, Process)>;
+}
+
+impl Spawn for Binary {
+    fn spawn(&self, run_dir: &Path) -> io::Result<(OwnedFd, Process)> {
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        let child = Command::new(self.path())
+            .arg0(NAME)
+            .arg("--run-dir")
+            .arg(run_dir)
+            .env_clear()
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(File::create(layout::shim_log(run_dir))?)
+            // An interrupt typed at the daemon's terminal is not for the pods.
+            .process_group(0)
+            .spawn()?;
+        Ok((ours, Process::of_child(child)?))
+    }
+}
+
+/// Starts a shim called `id` with `run_dir`, which is made.
+pub fn start(spawner: &dyn Spawn, id: &str, run_dir: &Path) -> Result<Shim, ShimError> {
+    let failed = |source| ShimError::Spawn { shim: id.into(), source };
+    DirBuilder::new().mode(0o700).create(run_dir).map_err(failed)?;
+    let (socket, process) = spawner.spawn(run_dir).map_err(failed)?;
+    let (client, events) = Client::new(id, socket)?;
+    Ok(Shim { id: id.into(), run_dir: run_dir.into(), client, events, process })
+}

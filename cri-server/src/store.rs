@@ -1,0 +1,123 @@
+//! All pods of the node: found by id, by an id's beginning, and by name.
+//!
+//! The maps hold handles only. Their lock is held for a look-up or an insertion and never across
+//! I/O or an await; what a pod is like is read from its handle without any lock.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::{Arc, PoisonError, RwLock};
+
+use skiff_cri::v1::PodSandboxMetadata;
+
+use crate::id::Id;
+use crate::pod::PodHandle;
+
+/// What a kubelet names a pod by.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct PodName {
+    /// Namespace.
+    pub namespace: String,
+    /// Name in it.
+    pub name: String,
+    /// Kubernetes' uid of the pod.
+    pub uid: String,
+    /// Which sandbox for the pod.
+    pub attempt: u32,
+}
+
+impl From<PodSandboxMetadata> for PodName {
+    fn from(metadata: PodSandboxMetadata) -> Self {
+        let PodSandboxMetadata { name, uid, namespace, attempt } = metadata;
+        Self { namespace, name, uid, attempt }
+    }
+}
+
+/// An id's beginning that fits several.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is the beginning of several ids")]
+pub struct Ambiguous(pub String);
+
+/// A container and its pod.
+pub type Found = (Id, Arc<PodHandle>);
+
+/// All pods. Shared by everyone.
+#[derive(Default)]
+pub struct Store {
+    index: RwLock<Index>,
+}
+
+#[derive(Default)]
+struct Index {
+    pods: BTreeMap<Id, Arc<PodHandle>>,
+    names: HashMap<PodName, Arc<PodHandle>>,
+    containers: BTreeMap<Id, Arc<PodHandle>>,
+}
+
+impl Store {
+    /// Enters a pod under its name, or returns the one that has the name.
+    pub fn reserve(
+        &self,
+        name: &PodName,
+        pod: &Arc<PodHandle>,
+    ) -> Result<(), Arc<PodHandle>> {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holder) = index.names.get(name) {
+            return Err(Arc::clone(holder));
+        }
+        index.names.insert(name.clone(), Arc::clone(pod));
+        index.pods.insert(pod.id().clone(), Arc::clone(pod));
+        Ok(())
+    }
+
+    /// Forgets a pod with its name.
+    pub fn forget(&self, name: &PodName, pod: &Id) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.pods.remove(pod);
+        if index.names.get(name).is_some_and(|holder| holder.id() == pod) {
+            index.names.remove(name);
+        }
+    }
+
+    /// Enters a container of a pod.
+    pub fn add_container(&self, container: Id, pod: Arc<PodHandle>) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.containers.insert(container, pod);
+    }
+
+    /// Forgets a container.
+    pub fn forget_container(&self, container: &Id) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.containers.remove(container);
+    }
+
+    /// All pods, ordered by id.
+    pub fn pods(&self) -> Vec<Arc<PodHandle>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        index.pods.values().cloned().collect()
+    }
+
+    /// The pod with that id, or the only one whose id begins so.
+    pub fn pod(&self, text: &str) -> Result<Option<Arc<PodHandle>>, Ambiguous> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        Ok(find(&index.pods, text)?.map(|(_, pod)| pod))
+    }
+
+    /// The container with that id, or the only one whose id begins so.
+    pub fn container(&self, text: &str) -> Result<Option<Found>, Ambiguous> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        find(&index.containers, text)
+    }
+}
+
+fn find(map: &BTreeMap<Id, Arc<PodHandle>>, text: &str) -> Result<Option<Found>, Ambiguous> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let mut from = map.range::<str, _>((Bound::Included(text), Bound::Unbounded));
+    let mut next = || from.next().filter(|(id, _)| id.as_str().starts_with(text));
+    let Some((id, pod)) = next() else { return Ok(None) };
+    if id.as_str() != text && next().is_some() {
+        return Err(Ambiguous(text.into()));
+    }
+    Ok(Some((id.clone(), Arc::clone(pod))))
+}

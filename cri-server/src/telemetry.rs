@@ -1,0 +1,60 @@
+//! The daemon's own log, on standard error, where journald picks it up.
+
+use std::error::Error;
+
+use skiff_config::{Log, LogFormat};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::ParseError;
+
+/// Starts logging. The level is that of the daemon's own crates; libraries speak up from
+/// warnings on.
+pub fn start(log: &Log) -> Result<(), ParseError> {
+    let level = log.level.as_str();
+    let mut filter = String::from("warn");
+    for crate_name in ["skiff_cri_server", "skiff_image", "skiff_cni", "skiff_spec"] {
+        filter.push_str(&format!(",{crate_name}={level}"));
+    }
+    let builder = tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::try_new(filter)?)
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false);
+    match log.format {
+        LogFormat::Text => builder.init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+    Ok(())
+}
+
+/// An error with its causes in one line. A cause that the line has already told is left out: some
+/// errors print theirs themselves.
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut next = error.source();
+    while let Some(cause) = next {
+        let text = cause.to_string();
+        if !line.contains(&text) {
+            line.push_str(": ");
+            line.push_str(&text);
+        }
+        next = cause.source();
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("{0}")]
+    struct Layer(&'static str, #[source] Option<Box<Layer>>);
+
+    #[test]
+    fn a_chain_tells_every_cause_once() {
+        let inner = Layer("no space left", None);
+        let middle = Layer("write /a: no space left", Some(Box::new(inner)));
+        let outer = Layer("create container c", Some(Box::new(middle)));
+        assert_eq!(chain(&outer), "create container c: write /a: no space left");
+    }
+}
