@@ -14,6 +14,8 @@ use skiff_cri::v1::{
     RunPodSandboxRequest, StartContainerRequest,
 };
 
+use skiff_cri_server::telemetry::chain;
+
 use super::log::Follow;
 use super::rm;
 use crate::client::{Client, refusal};
@@ -71,13 +73,12 @@ pub(crate) async fn run(mut client: Client, args: Args) -> anyhow::Result<ExitCo
             return Err(e.context("run the pod"));
         }
     };
-    let started = start(&mut client, &pod, pod_config, image, &args).await;
-    if args.detach && started.is_ok() {
-        println!("{pod}");
-        return Ok(ExitCode::SUCCESS);
-    }
-    let outcome = match started {
-        Ok(container) => follow_to_the_end(&mut client, &container, &logs.join(LOG)).await,
+    let outcome = match launch(&mut client, &pod, pod_config, image, &args).await {
+        Ok(None) => {
+            println!("{pod}");
+            return Ok(ExitCode::SUCCESS);
+        }
+        Ok(Some(code)) => Ok(code),
         Err(e) => Err(e),
     };
     if args.keep {
@@ -91,6 +92,23 @@ pub(crate) async fn run(mut client: Client, args: Args) -> anyhow::Result<ExitCo
     removed?;
     remove_logs(&logs)?;
     Ok(outcome)
+}
+
+/// Runs the container in its pod, and returns its exit code; `None` when it is left running.
+async fn launch(
+    client: &mut Client,
+    pod: &str,
+    pod_config: PodSandboxConfig,
+    image: String,
+    args: &Args,
+) -> anyhow::Result<Option<ExitCode>> {
+    let log = Path::new(&pod_config.log_directory).join(LOG);
+    let container = create(client, pod, pod_config, image, args).await?;
+    if args.detach {
+        start(client, &container).await?;
+        return Ok(None);
+    }
+    run_to_the_end(client, &container, &log).await.map(Some)
 }
 
 /// The id of the image, pulled when it is not there.
@@ -171,7 +189,7 @@ fn pod_config(args: &Args) -> anyhow::Result<PodSandboxConfig> {
     })
 }
 
-async fn start(
+async fn create(
     client: &mut Client,
     pod: &str,
     pod_config: PodSandboxConfig,
@@ -209,12 +227,15 @@ async fn start(
         .create_container(request)
         .await
         .map_err(refusal);
-    let container_id = created
+    Ok(created
         .context("create the container")?
         .into_inner()
-        .container_id;
+        .container_id)
+}
+
+async fn start(client: &mut Client, container: &str) -> anyhow::Result<()> {
     let request = StartContainerRequest {
-        container_id: container_id.clone(),
+        container_id: container.to_owned(),
     };
     let started = client
         .runtime
@@ -222,7 +243,32 @@ async fn start(
         .await
         .map_err(refusal);
     started.context("start the container")?;
-    Ok(container_id)
+    Ok(())
+}
+
+/// Starts the container and stays with it. A command that cannot be executed has an exit code
+/// too, as a shell would give it.
+async fn run_to_the_end(
+    client: &mut Client,
+    container: &str,
+    log: &Path,
+) -> anyhow::Result<ExitCode> {
+    let Err(e) = start(client, container).await else {
+        return follow_to_the_end(client, container, log).await;
+    };
+    let status = status(client, container).await?;
+    match exit_code(&status) {
+        Some(code) if status.exit_code != 0 => {
+            eprintln!("skiffctl: {}", chain(e.as_ref()));
+            Ok(code)
+        }
+        _ => Err(e),
+    }
+}
+
+fn exit_code(status: &ContainerStatus) -> Option<ExitCode> {
+    let exited = status.state() == ContainerState::ContainerExited;
+    exited.then(|| ExitCode::from(u8::try_from(status.exit_code).unwrap_or(u8::MAX)))
 }
 
 /// Prints the container's output until it has ended, and returns its exit code.
@@ -239,13 +285,11 @@ async fn follow_to_the_end(
     loop {
         let status = status(client, container).await?;
         print()?;
-        if status.state() == ContainerState::ContainerExited {
+        if let Some(code) = exit_code(&status) {
             if !status.message.is_empty() {
                 eprintln!("skiffctl: {}", status.message);
             }
-            return Ok(ExitCode::from(
-                u8::try_from(status.exit_code).unwrap_or(u8::MAX),
-            ));
+            return Ok(code);
         }
         tokio::select! {
             () = tokio::time::sleep(POLL) => {}
