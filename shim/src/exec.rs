@@ -70,7 +70,16 @@ impl Exec {
         }
     }
 
-    /// Lets the client of a terminal go.
+    /// Nobody reads what is shown any more; the process keeps its terminal.
+    pub(crate) fn leave_client(&mut self, poll: &Poll) {
+        if let Screen::Terminal(terminal) = &mut self.screen
+            && terminal.leave_client(poll).is_err()
+        {
+            self.disconnect(poll);
+        }
+    }
+
+    /// Ends the copying. A process that still runs is told that its terminal has hung up.
     pub(crate) fn disconnect(&mut self, poll: &Poll) {
         if let Screen::Terminal(terminal) = &mut self.screen {
             terminal.close(poll);

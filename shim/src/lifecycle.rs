@@ -128,7 +128,7 @@ impl Shim {
         if let Some(asker) = container.creator.take() {
             let reply = Reply::Created {
                 pid: container.init.pid(),
-                start_time: container.init.start_time(),
+                start_time: container.start_time,
             };
             self.peers.answer(&self.poll, asker, Ok(reply));
         }
@@ -185,10 +185,7 @@ impl Shim {
         let now = clock::now();
         let notices = container.output.finish(&self.poll, &mut self.buffer, now);
         container.stdin = None;
-        let failure = container
-            .failure
-            .take()
-            .or_else(|| container.unfinished_start());
+        let failure = container.failure_to_start();
         let record = container.record(failure.as_ref(), now);
         container.exit = Some(Exit {
             record: record.clone(),
@@ -310,14 +307,15 @@ impl Container {
         })
     }
 
-    /// For whoever waits for a start that nothing was heard of.
-    fn unfinished_start(&self) -> Option<Failure> {
-        self.starter.map(|_| {
+    /// For whoever waits for it to start. That it ended before anyone asked is no failure.
+    fn failure_to_start(&mut self) -> Option<Failure> {
+        self.starter?;
+        self.failure.take().or_else(|| {
             let message = format!(
                 "start container {}: it ended before its command was executed",
                 self.id
             );
-            failure::new(FailureKind::System, message)
+            Some(failure::new(FailureKind::System, message))
         })
     }
 

@@ -9,9 +9,11 @@ use std::io;
 use std::os::fd::OwnedFd;
 
 use skiff_shim_proto::frame::{self, FrameError};
-use skiff_shim_proto::message::{Event, Failure, Message, Reply};
+use skiff_shim_proto::message::{Event, Failure, FailureKind, Message, Reply, Request};
 
+use crate::failure;
 use crate::poll::{Key, Poll, Ready, Source, Watched};
+use crate::request::{self, Incoming};
 
 /// Most messages queued for one connection, beyond what its socket takes.
 const QUEUE: usize = 256;
@@ -65,21 +67,25 @@ impl Peers {
         Ok(())
     }
 
-    /// Receives a packet. After an error other than `would_block` the connection is closed.
-    pub(crate) fn receive<'a>(
+    /// Receives a message with its descriptors; `None` when there is none now, or when the
+    /// connection has ended or had to be closed.
+    pub(crate) fn receive(
         &mut self,
         poll: &Poll,
         key: Key,
-        buffer: &'a mut Vec<u8>,
-    ) -> Option<Result<frame::Packet<'a>, FrameError>> {
+        buffer: &mut Vec<u8>,
+    ) -> Option<(Incoming, Vec<OwnedFd>)> {
         let connection = self.connections.get(&key)?;
-        match frame::recv_packet(&connection.socket, buffer) {
+        match receive(&connection.socket, buffer) {
+            Ok(received) => Some(received),
             Err(e) if e.would_block() => None,
             Err(e) => {
+                if !is_end(&e) {
+                    crate::complain(&format!("a connection is closed: {e}"));
+                }
                 self.close(poll, key);
-                Some(Err(e))
+                None
             }
-            Ok(packet) => Some(Ok(packet)),
         }
     }
 
@@ -154,6 +160,32 @@ impl Connection {
             Ready::IN | Ready::OUT
         };
         Ok(self.socket.want(poll, wanted)?)
+    }
+}
+
+fn receive(socket: &Watched, buffer: &mut Vec<u8>) -> Result<(Incoming, Vec<OwnedFd>), FrameError> {
+    let packet = frame::recv_packet(socket, buffer)?;
+    let incoming =
+        request::parse(&packet.json).map_err(|e| FrameError::Malformed(e.to_string()))?;
+    let incoming = match incoming {
+        Incoming::Request(Request { seq, .. }) if packet.fds_lost => {
+            let why = "this shim has no room for the request's descriptors (RLIMIT_NOFILE)";
+            Incoming::Refused {
+                seq,
+                failure: failure::new(FailureKind::System, why),
+            }
+        }
+        incoming => incoming,
+    };
+    Ok((incoming, packet.fds))
+}
+
+/// The other side has closed, perhaps without reading everything.
+fn is_end(error: &FrameError) -> bool {
+    match error {
+        FrameError::Closed => true,
+        FrameError::Io(e) => e.kind() == io::ErrorKind::ConnectionReset,
+        FrameError::Malformed(_) => false,
     }
 }
 
@@ -253,10 +285,7 @@ mod tests {
         peers.add(&poll, 2, also_ours).unwrap();
         rustix::net::send(&theirs, b"\x07", rustix::net::SendFlags::empty()).unwrap();
         let mut buffer = Vec::new();
-        assert!(matches!(
-            peers.receive(&poll, 1, &mut buffer),
-            Some(Err(FrameError::Malformed(_)))
-        ));
+        assert!(peers.receive(&poll, 1, &mut buffer).is_none());
         assert!(peers.receive(&poll, 2, &mut buffer).is_none());
         assert_eq!(peers.take_closed(), [1]);
         assert!(peers.connections.contains_key(&2));

@@ -4,8 +4,12 @@
 //! A spare has new network, IPC and UTS namespaces; adoption keeps them or goes back to the
 //! host's, kind by kind.
 
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdir};
+use rustix::io::Errno;
+use rustix::mount::{MountPropagationFlags, mount_bind_recursive, mount_change};
 use skiff_runtime::namespace::{self, Saved};
 use skiff_runtime::oci_spec::runtime::{LinuxNamespaceType, Spec};
 use skiff_runtime::pod_init::{self, PodInit};
@@ -102,6 +106,12 @@ impl Pod {
             self.init = Some(pod_init::spawn(self.init_cgroup.as_deref())?);
         }
         if let Some(path) = &adopt.netns {
+            if let Some(directory) = path.parent() {
+                share(directory).map_err(|e| {
+                    let what = format!("make {} a shared mount", directory.display());
+                    skiff_runtime::Error::system(what, e)
+                })?;
+            }
             namespace::bind_network(path)?;
             self.netns = Some(path.clone());
         }
@@ -111,9 +121,9 @@ impl Pod {
     /// Best effort: the failure that led here is the one to tell.
     fn undo(&mut self) {
         if let Some(init) = self.init.take() {
-            let _ = crate::sys::send_signal(std::os::fd::AsFd::as_fd(&init.pidfd), libc::SIGKILL);
+            let _ = crate::sys::send_signal(init.pidfd.as_fd(), libc::SIGKILL);
             let _ = rustix::process::waitid(
-                rustix::process::WaitId::PidFd(std::os::fd::AsFd::as_fd(&init.pidfd)),
+                rustix::process::WaitId::PidFd(init.pidfd.as_fd()),
                 rustix::process::WaitIdOptions::EXITED,
             );
             let _ = self.remove_init_cgroup();
@@ -190,6 +200,45 @@ impl Pod {
         }
         self.init_cgroup = None;
         Ok(())
+    }
+}
+
+/// Makes a directory one whose mounts reach every mount namespace that was copied from ours, as
+/// ip-netns(8) does, so that a network namespace bound there can be used and, more to the point,
+/// let go of everywhere.
+fn share(directory: &Path) -> rustix::io::Result<()> {
+    let shared = MountPropagationFlags::SHARED | MountPropagationFlags::REC;
+    let attempt = match mount_change(directory, shared) {
+        Err(Errno::NOENT) => {
+            mkdir(directory, Mode::from_raw_mode(0o755)).or_else(exists)?;
+            mount_change(directory, shared)
+        }
+        done => done,
+    };
+    if attempt != Err(Errno::INVAL) {
+        return attempt;
+    }
+    // Not a mount point yet. Whoever else finds that at the same time waits for the lock.
+    let lock = rustix::fs::open(
+        directory,
+        OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    flock(&lock, FlockOperation::LockExclusive)?;
+    match mount_change(directory, shared) {
+        Err(Errno::INVAL) => {
+            mount_bind_recursive(directory, directory)?;
+            mount_change(directory, shared)
+        }
+        done => done,
+    }
+}
+
+fn exists(error: Errno) -> rustix::io::Result<()> {
+    if error == Errno::EXIST {
+        Ok(())
+    } else {
+        Err(error)
     }
 }
 

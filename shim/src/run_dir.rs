@@ -43,7 +43,7 @@ mod tests {
     fn only_what_is_ours_is_removed() {
         let parent = tempfile::tempdir().unwrap();
         let run_dir = RunDir::new(parent.path().join("shim"));
-        std::fs::create_dir(run_dir.0).unwrap();
+        std::fs::create_dir(&run_dir.0).unwrap();
         for name in [SOCKET, LOG, "precious"] {
             std::fs::write(run_dir.0.join(name), "").unwrap();
         }

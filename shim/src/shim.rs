@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
-use skiff_shim_proto::frame::FrameError;
 use skiff_shim_proto::message::{Call, Event, Failure, FailureKind, Reply, Request};
 
 use crate::container::{CHUNK, Container, State};
@@ -15,7 +14,7 @@ use crate::peers::{Asker, Peers};
 use crate::pod::{Pod, Spare};
 use crate::poll::{Key, Poll, Ready, Source};
 use crate::process_tree::Hunt;
-use crate::request::{self, Incoming};
+use crate::request::Incoming;
 use crate::run_dir::RunDir;
 use crate::{Error, clock, failure, sys};
 
@@ -182,36 +181,11 @@ impl Shim {
     }
 
     fn received(&mut self, key: Key) {
-        let mut buffer = std::mem::take(&mut self.buffer);
-        let incoming = match self.peers.receive(&self.poll, key, &mut buffer) {
-            None | Some(Err(FrameError::Closed)) => None,
-            Some(Err(e)) => {
-                crate::complain(&format!("a connection is closed: {e}"));
-                None
-            }
-            Some(Ok(packet)) => match request::parse(&packet.json) {
-                Ok(incoming) => Some((incoming, packet.fds, packet.fds_lost)),
-                Err(e) => {
-                    crate::complain(&format!("a connection is closed: bad message: {e}"));
-                    self.peers.close(&self.poll, key);
-                    None
-                }
-            },
-        };
-        self.buffer = buffer;
-        let Some((incoming, fds, fds_lost)) = incoming else {
-            return;
-        };
-        let (seq, now) = match incoming {
-            Incoming::Refused { seq, failure } => (seq, Err(failure)),
-            Incoming::Request(Request { seq, .. }) if fds_lost => (
-                seq,
-                Err(failure::new(
-                    FailureKind::System,
-                    "this shim has no room for the request's descriptors (RLIMIT_NOFILE)",
-                )),
-            ),
-            Incoming::Request(Request { seq, call }) => (
+        let received = self.peers.receive(&self.poll, key, &mut self.buffer);
+        let (seq, now) = match received {
+            None => return,
+            Some((Incoming::Refused { seq, failure }, _)) => (seq, Err(failure)),
+            Some((Incoming::Request(Request { seq, call }), fds)) => (
                 seq,
                 self.call(
                     Asker {

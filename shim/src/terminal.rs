@@ -77,7 +77,14 @@ impl Terminal {
         self.left.is_some() && self.master.is_none() && self.shown.is_empty()
     }
 
-    /// Stops copying.
+    /// The client is not served any more; what would be shown is dropped.
+    pub(crate) fn leave_client(&mut self, poll: &Poll) -> Result<()> {
+        close(poll, &mut self.input);
+        close(poll, &mut self.output);
+        self.copy(poll)
+    }
+
+    /// Stops copying, and hangs up.
     pub(crate) fn close(&mut self, poll: &Poll) {
         for end in [&mut self.master, &mut self.input, &mut self.output] {
             close(poll, end);
@@ -103,6 +110,7 @@ impl Terminal {
     }
 
     fn copy_shown(&mut self, poll: &Poll) {
+        self.show(poll);
         while self.shown.is_empty()
             && let Some(master) = &self.master
         {
@@ -124,7 +132,6 @@ impl Terminal {
                 return;
             }
         }
-        self.show(poll);
     }
 
     fn show(&mut self, poll: &Poll) {
@@ -190,5 +197,119 @@ fn write(to: impl AsFd, bytes: &mut Vec<u8>) -> Result<()> {
         }
         Err(Errno::AGAIN | Errno::INTR) => Ok(()),
         Err(e) => Err(e),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
+    use rustix::pipe::{PipeFlags, pipe_with};
+
+    /// A terminal played by a pair of sockets.
+    struct Scene {
+        poll: Poll,
+        terminal: Terminal,
+        process: OwnedFd,
+        typing: OwnedFd,
+        screen: OwnedFd,
+    }
+
+    fn scene() -> Scene {
+        let flags = SocketFlags::CLOEXEC;
+        let (master, process) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let pipe = || pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let ((input, typing), (screen, output)) = (pipe(), pipe());
+        rustix::io::ioctl_fionbio(&process, true).unwrap();
+        rustix::io::ioctl_fionbio(&screen, true).unwrap();
+        let poll = Poll::new().unwrap();
+        let terminal = Terminal::new(&poll, 1, master, Some(input), output).unwrap();
+        Scene {
+            poll,
+            terminal,
+            process,
+            typing,
+            screen,
+        }
+    }
+
+    fn take(from: &OwnedFd) -> Vec<u8> {
+        let mut all = Vec::new();
+        while let Ok(Some(bytes)) = read(from, 1 << 20) {
+            if bytes.is_empty() {
+                break;
+            }
+            all.extend(bytes);
+        }
+        all
+    }
+
+    #[test]
+    fn both_directions_are_copied() {
+        let mut s = scene();
+        rustix::io::write(&s.typing, b"typed").unwrap();
+        rustix::io::write(&s.process, b"shown").unwrap();
+        s.terminal.copy(&s.poll).unwrap();
+        assert_eq!(take(&s.process), b"typed");
+        assert_eq!(take(&s.screen), b"shown");
+    }
+
+    #[test]
+    fn a_client_that_does_not_read_stops_the_copying_and_loses_nothing() {
+        let mut s = scene();
+        let flood: Vec<u8> = (0..150_000u32).map(|number| number as u8).collect();
+        let (mut written, mut shown) = (0, Vec::new());
+        for round in 0.. {
+            written += rustix::io::write(&s.process, &flood[written..]).unwrap_or(0);
+            s.terminal.copy(&s.poll).unwrap();
+            if round % 100 == 99 {
+                shown.extend(take(&s.screen));
+            }
+            if shown.len() == flood.len() {
+                break;
+            }
+        }
+        assert_eq!(shown, flood);
+    }
+
+    #[test]
+    fn a_terminal_that_somebody_keeps_open_is_done_after_the_process() {
+        let mut s = scene();
+        rustix::io::write(&s.process, b"last words").unwrap();
+        s.terminal.process_ended(&s.poll).unwrap();
+        assert!(s.terminal.is_done());
+        assert_eq!(take(&s.screen), b"last words");
+    }
+
+    #[test]
+    fn last_words_wait_for_a_slow_client() {
+        let mut s = scene();
+        let mut stuffed = 0;
+        while s.terminal.shown.is_empty() {
+            stuffed += rustix::io::write(&s.process, &[b'x'; CHUNK]).unwrap();
+            s.terminal.copy(&s.poll).unwrap();
+        }
+        s.terminal.process_ended(&s.poll).unwrap();
+        assert!(!s.terminal.is_done());
+        let shown = take(&s.screen).len();
+        s.terminal.process_ended(&s.poll).unwrap();
+        assert!(s.terminal.is_done());
+        assert_eq!(shown + take(&s.screen).len(), stuffed);
+    }
+
+    #[test]
+    fn a_client_that_is_gone_does_not_stop_the_process() {
+        let mut s = scene();
+        drop(std::mem::replace(
+            &mut s.screen,
+            pipe_with(PipeFlags::CLOEXEC).unwrap().0,
+        ));
+        for _ in 0..100 {
+            rustix::io::write(&s.process, &[b'x'; CHUNK]).unwrap();
+            s.terminal.copy(&s.poll).unwrap();
+        }
+        s.terminal.process_ended(&s.poll).unwrap();
+        assert!(s.terminal.is_done());
     }
 }

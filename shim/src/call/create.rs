@@ -2,7 +2,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use skiff_runtime::{Stdio, cgroup, create};
+use skiff_runtime::{Init, Stdio, cgroup, create};
 use skiff_shim_proto::message::{Create, Failure, FailureKind, Rootfs};
 
 use crate::container::{Container, Output, State};
@@ -12,6 +12,7 @@ use crate::peers::Asker;
 use crate::pod::{Pod, has_own_pid_namespace};
 use crate::poll::{Ready, Source};
 use crate::shim::{Now, Shim};
+use crate::sys;
 
 impl Shim {
     /// Builds a container. Answered when the child has built it or given up.
@@ -28,6 +29,7 @@ impl Shim {
         let earlier_oom_kills = cgroup::oom_kills(&create.cgroup);
         let mut pipes = Pipes::new(&create)?;
         let init = clone(pod, &create, &self.null, &pipes)?;
+        let start_time = start_time(&init)?;
         let key = self.new_key();
         let mut output = Output::new(log);
         let mut watched = self
@@ -42,6 +44,7 @@ impl Shim {
             id: create.id,
             state: State::Creating,
             init,
+            start_time,
             expects_news,
             cgroup: create.cgroup,
             earlier_oom_kills,
@@ -105,12 +108,7 @@ fn is_plain(path: &Path) -> bool {
             .all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
 }
 
-fn clone(
-    pod: &Pod,
-    wanted: &Create,
-    null: &OwnedFd,
-    pipes: &Pipes,
-) -> Result<skiff_runtime::Init, Failure> {
+fn clone(pod: &Pod, wanted: &Create, null: &OwnedFd, pipes: &Pipes) -> Result<Init, Failure> {
     let rootfs = match &wanted.rootfs {
         Rootfs::Overlay { lower, upper, work } => skiff_runtime::Rootfs::Overlay {
             lower: lower.clone(),
@@ -131,6 +129,14 @@ fn clone(
             message: format!("create container {}: {}", wanted.id, failure.message),
             ..failure
         }
+    })
+}
+
+/// A child of ours that cannot be asked for its start time is killed, and reaped as an orphan.
+fn start_time(init: &Init) -> Result<u64, Failure> {
+    init.start_time().map_err(|e| {
+        let _ = sys::send_signal(init.pidfd(), libc::SIGKILL);
+        failure::of(&e)
     })
 }
 

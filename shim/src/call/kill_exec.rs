@@ -43,7 +43,7 @@ impl Shim {
         let Some(exec) = self.execs.get_mut(&key) else {
             return;
         };
-        exec.disconnect(&self.poll);
+        exec.leave_client(&self.poll);
         if let Some(container) = self.containers.get(&exec.container) {
             let hunt = Hunt::new(exec.init.pid(), &container.cgroup);
             self.hunts.push(Hunted { hunt, asker });

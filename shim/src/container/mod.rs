@@ -23,6 +23,8 @@ pub(crate) struct Container {
     pub(crate) state: State,
     /// Its first process.
     pub(crate) init: Init,
+    /// Start time of that process.
+    pub(crate) start_time: u64,
     /// The child still has something to say, and its status descriptor is watched.
     pub(crate) expects_news: bool,
     pub(crate) cgroup: PathBuf,
@@ -113,7 +115,7 @@ impl Container {
         ContainerState {
             id: self.id.clone(),
             pid: self.init.pid(),
-            start_time: self.init.start_time(),
+            start_time: self.start_time,
             started_at: self.started_at,
             exit: self.exit.as_ref().map(|exit| exit.record.clone()),
         }

@@ -1,0 +1,22 @@
+//! A shim with real containers, and a daemon played by the test. Needs root and cgroup v2, as in
+//! a node lab; elsewhere every test says that it is skipped.
+
+mod daemon;
+mod scene;
+
+mod execs;
+mod lives;
+mod measure;
+mod outputs;
+mod pods;
+
+/// Returns from a test that cannot be run here.
+#[macro_export]
+macro_rules! needs_a_lab {
+    () => {
+        if let Some(missing) = $crate::scene::missing() {
+            eprintln!("skipped: {missing}");
+            return;
+        }
+    };
+}
