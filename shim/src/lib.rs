@@ -8,7 +8,7 @@
 //! Map: `startup` from the first instruction to a spare; `shim` the event loop; `call` what can be
 //! asked, one call per file; `lifecycle` and `reap` what happens unasked; `container` (with its
 //! state machine and output), `exec` and `terminal` what runs; `pod` what it runs in;
-//! `process_tree` finds and kills the descendants of an exec; `log` and `record` what is left on
+//! `stdio` whose its pipes are; `process_tree` finds and kills the descendants of an exec; `log` and `record` what is left on
 //! disk; `poll`, `peers`, `listener`, `request` descriptors and connections; `sys` the system
 //! calls without a safe wrapper.
 //!
@@ -38,6 +38,7 @@ mod request;
 mod run_dir;
 mod shim;
 mod startup;
+mod stdio;
 #[allow(unsafe_code)]
 mod sys;
 mod terminal;

@@ -9,10 +9,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
+use skiff_runtime::{Error, cgroup};
 
 use crate::sys::send_signal;
 
@@ -43,7 +45,7 @@ impl Hunt {
 
     /// Stops whoever is found. `Ok(true)`: everybody was stopped and has been killed. Otherwise
     /// to be called again, when those that were stopped had time to notice.
-    pub(crate) fn look(&mut self) -> io::Result<bool> {
+    pub(crate) fn look(&mut self) -> Result<bool, Error> {
         let processes = processes(&self.cgroup)?;
         let mut settled = true;
         for pid in tree(self.root, &processes) {
@@ -66,7 +68,7 @@ impl Hunt {
 }
 
 /// Sends a signal to every process of a cgroup and below.
-pub(crate) fn signal_all(cgroup: &Path, number: i32) -> io::Result<()> {
+pub(crate) fn signal_all(cgroup: &Path, number: i32) -> Result<(), Error> {
     for (pid, stat) in processes(cgroup)? {
         signal(pid, stat.start_time, number)?;
     }
@@ -97,65 +99,31 @@ impl Stat {
 }
 
 /// Signals a process, unless it is gone or its pid is somebody else's by now.
-fn signal(pid: i32, start_time: u64, number: i32) -> io::Result<()> {
-    let Some(pidfd) = open(pid)? else {
+fn signal(pid: i32, start_time: u64, number: i32) -> Result<(), Error> {
+    let failed = |e: io::Error| Error::system(format!("send signal {number} to process {pid}"), e);
+    let Some(id) = Pid::from_raw(pid) else {
         return Ok(());
+    };
+    let pidfd = match pidfd_open(id, PidfdFlags::empty()) {
+        Ok(pidfd) => pidfd,
+        Err(Errno::SRCH) => return Ok(()),
+        Err(e) => return Err(failed(e.into())),
     };
     // Read after the pidfd is open: what has the right start time now is what the pidfd is of.
     if stat(pid).is_none_or(|stat| stat.start_time != start_time) {
         return Ok(());
     }
-    gone_is_fine(send_signal(pidfd.as_fd(), number))
-}
-
-fn open(pid: i32) -> io::Result<Option<OwnedFd>> {
-    let Some(pid) = Pid::from_raw(pid) else {
-        return Ok(None);
-    };
-    match pidfd_open(pid, PidfdFlags::empty()) {
-        Ok(pidfd) => Ok(Some(pidfd)),
-        Err(rustix::io::Errno::SRCH) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
-}
-
-fn gone_is_fine(result: io::Result<()>) -> io::Result<()> {
-    match result {
+    match send_signal(pidfd.as_fd(), number) {
         Err(e) if e.raw_os_error() == Some(libc::ESRCH) => Ok(()),
-        other => other,
+        sent => sent.map_err(failed),
     }
 }
 
 /// The living processes of a cgroup and below, by pid.
-fn processes(cgroup: &Path) -> io::Result<BTreeMap<i32, Stat>> {
-    let mut found = BTreeMap::new();
-    let mut pending = vec![cgroup.to_path_buf()];
-    while let Some(directory) = pending.pop() {
-        match fs::read_to_string(directory.join("cgroup.procs")) {
-            Ok(pids) => found.extend(
-                pids.lines()
-                    .filter_map(|line| line.parse().ok())
-                    .filter_map(|pid| Some((pid, stat(pid)?)))
-                    .filter(|(_, stat): &(i32, Stat)| !stat.is_dead()),
-            ),
-            Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
-            // A threaded cgroup: its processes are listed by the domain above.
-            Err(e) if e.raw_os_error() == Some(libc::EOPNOTSUPP) => {}
-            // Removed between open and read.
-            Err(e) if e.raw_os_error() == Some(libc::ENODEV) => continue,
-            Err(e) => return Err(e),
-        }
-        let Ok(entries) = fs::read_dir(&directory) else {
-            continue;
-        };
-        pending.extend(
-            entries
-                .flatten()
-                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
-                .map(|entry| entry.path()),
-        );
-    }
-    Ok(found)
+fn processes(cgroup: &Path) -> Result<BTreeMap<i32, Stat>, Error> {
+    let pids = cgroup::processes(cgroup)?;
+    let known = pids.into_iter().filter_map(|pid| Some((pid, stat(pid)?)));
+    Ok(known.filter(|(_, stat)| !stat.is_dead()).collect())
 }
 
 /// `root`, its session and all their descendants.

@@ -25,7 +25,7 @@ pub struct Request {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Call {
-    /// A spare becomes the shim of a pod.
+    /// A spare becomes the shim of a pod. After a failure it ends.
     Adopt(Adopt),
     /// Build a container up to the point before exec. Answered by [`Reply::Created`].
     Create(Box<Create>),
@@ -37,14 +37,15 @@ pub enum Call {
     },
     /// Run a further process in a running container. File descriptors: stdin if
     /// [`Exec::stdin`], then stdout, then stderr unless [`Exec::terminal`].
-    /// Answered by [`Reply::ExecExited`] when the process has ended.
+    /// Answered by [`Reply::ExecExited`] when the process has ended. It is killed like by
+    /// [`Call::KillExec`] when the connection closes before.
     Exec(Box<Exec>),
     /// SIGKILL the process of a running exec and everything descended from it.
     KillExec {
         /// The number given in [`Exec::exec_id`].
         exec_id: u64,
     },
-    /// Send a signal.
+    /// Send a signal. Does nothing to a container that has ended.
     Kill {
         /// Container id.
         id: String,
@@ -79,7 +80,7 @@ pub struct Adopt {
     /// Bind the network namespace here (a path under /run/netns). `None`: the host's network
     /// and UTS namespaces.
     pub netns: Option<PathBuf>,
-    /// Host name in the pod's UTS namespace.
+    /// Host name in the pod's UTS namespace; unused with the host's.
     #[serde(default)]
     pub hostname: Option<String>,
     /// Use the host's IPC namespace.

@@ -12,6 +12,7 @@ use crate::peers::Asker;
 use crate::pod::{Pod, has_own_pid_namespace};
 use crate::poll::{Ready, Source};
 use crate::shim::{Now, Shim};
+use crate::stdio::Users;
 use crate::sys;
 
 impl Shim {
@@ -28,6 +29,10 @@ impl Shim {
         };
         let earlier_oom_kills = cgroup::oom_kills(&create.cgroup);
         let mut pipes = Pipes::new(&create)?;
+        let users = Users::of(&create.spec);
+        pipes.give(&users, &create).map_err(|e| {
+            failure::system(format!("give its pipes to container {}", create.id), &e)
+        })?;
         let init = clone(pod, &create, &self.null, &pipes)?;
         let start_time = start_time(&init)?;
         let key = self.new_key();
@@ -49,6 +54,7 @@ impl Shim {
             cgroup: create.cgroup,
             earlier_oom_kills,
             output,
+            users,
             stdin: pipes.stdin.take().map(|(_, writer)| writer),
             exit_path: create.exit_path,
             started_at: 0,
@@ -177,6 +183,18 @@ impl Pipes {
         };
         let stdin = self.stdin.as_ref().map_or(null, |(reader, _)| reader);
         Stdio::Fds([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
+    }
+
+    /// Gives the container's ends to its user.
+    fn give(&self, users: &Users, create: &Create) -> rustix::io::Result<()> {
+        let Some(process) = create.spec.process() else {
+            return Ok(());
+        };
+        let input = self.stdin.iter().map(|(reader, _)| reader);
+        let output = self.output.iter().flatten().map(|(_, writer)| writer);
+        input
+            .chain(output)
+            .try_for_each(|end| users.give(end, process))
     }
 
     /// Our ends of its output; the container's are closed with this.

@@ -9,6 +9,7 @@ use crate::failure;
 use crate::peers::Asker;
 use crate::poll::{Ready, Source};
 use crate::shim::{Now, Shim};
+use crate::stdio::Users;
 
 impl Shim {
     /// Runs a further process in a container. Answered when the process has ended.
@@ -24,6 +25,7 @@ impl Shim {
         let Some(place) = self.containers.get(&container) else {
             return Err(failure::no_container(&exec.id));
         };
+        client.give(&place.users, &exec)?;
         let init = skiff_runtime::exec(skiff_runtime::Exec::new(
             &exec.process,
             place.init.pidfd(),
@@ -84,6 +86,22 @@ impl Client {
             output: fds.next().ok_or_else(wrong)?,
             error: fds.next(),
         })
+    }
+
+    /// Gives the pipes that the process gets itself to its user.
+    fn give(&self, users: &Users, exec: &Exec) -> Result<(), Failure> {
+        if exec.terminal {
+            return Ok(());
+        }
+        let mut pipes = self.input.iter().chain([&self.output]).chain(&self.error);
+        pipes
+            .try_for_each(|pipe| users.give(pipe, &exec.process))
+            .map_err(|e| {
+                failure::system(
+                    format!("exec {}: give its pipes to its user", exec.exec_id),
+                    &e,
+                )
+            })
     }
 
     fn stdio<'a>(&'a self, null: &'a OwnedFd) -> Stdio<'a> {

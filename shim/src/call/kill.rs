@@ -27,7 +27,7 @@ impl Shim {
         if all && signal == libc::SIGKILL {
             cgroup::kill_all(&container.cgroup).map_err(|e| failure::of(&e))?;
         } else if all {
-            process_tree::signal_all(&container.cgroup, signal).map_err(failed)?;
+            process_tree::signal_all(&container.cgroup, signal).map_err(|e| failure::of(&e))?;
         } else {
             match sys::send_signal(container.init.pidfd(), signal) {
                 Err(e) if e.raw_os_error() == Some(libc::ESRCH) => {}

@@ -44,9 +44,17 @@ impl Shim {
             return;
         };
         exec.leave_client(&self.poll);
-        if let Some(container) = self.containers.get(&exec.container) {
-            let hunt = Hunt::new(exec.init.pid(), &container.cgroup);
-            self.hunts.push(Hunted { hunt, asker });
+        match self.containers.get(&exec.container) {
+            Some(container) => {
+                let hunt = Hunt::new(exec.init.pid(), &container.cgroup);
+                self.hunts.push(Hunted { hunt, asker });
+            }
+            // Removed with everything in it.
+            None => {
+                if let Some(asker) = asker {
+                    self.peers.answer(&self.poll, asker, Ok(Reply::Done));
+                }
+            }
         }
         self.finish_exec(key);
     }
@@ -58,7 +66,7 @@ impl Shim {
             let answer = match hunted.hunt.look() {
                 Ok(false) => return true,
                 Ok(true) => Ok(Reply::Done),
-                Err(e) => Err(failure::system("kill the exec's processes", &e)),
+                Err(e) => Err(failure::of(&e)),
             };
             if let Some(asker) = hunted.asker {
                 self.peers.answer(&self.poll, asker, answer);

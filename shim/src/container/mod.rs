@@ -15,6 +15,7 @@ pub(crate) use output::{CHUNK, Output};
 pub(crate) use state::{Action, Input, State, step};
 
 use crate::peers::Asker;
+use crate::stdio::Users;
 
 /// A container between its Create and the end of its Delete.
 #[derive(Debug)]
@@ -33,6 +34,8 @@ pub(crate) struct Container {
     /// Its first process is the first of a PID namespace, so that the kernel kills the rest.
     pub(crate) own_pid_namespace: bool,
     pub(crate) output: Output,
+    /// Its users, for execs.
+    pub(crate) users: Users,
     /// Writing end of its stdin, kept for attach.
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) exit_path: PathBuf,

@@ -44,6 +44,29 @@ fn output_and_exit_code_come_back() {
 }
 
 #[test]
+fn another_user_can_open_its_output() {
+    needs_a_lab!();
+    let (scene, mut shim) = running();
+    let user = serde_json::json!({"uid": 1000, "gid": 1000});
+    let mut exec = scene.exec(1, "c", &["sh", "-c", "echo opened >/proc/self/fd/1"]);
+    exec.process
+        .set_user(serde_json::from_value(user.clone()).unwrap());
+    let executed = shim.daemon.exec(exec, None);
+    assert_eq!(
+        (exited(&executed.answer), executed.stdout.as_str()),
+        (0, "opened\n")
+    );
+    let script = "echo opened >/proc/self/fd/1; echo opened >/proc/self/fd/2";
+    let mut create = scene.container(shim.pid, "d", &["sh", "-c", script]);
+    let process = create.spec.process_mut().as_mut().unwrap();
+    process.set_user(serde_json::from_value(user).unwrap());
+    shim.daemon.run(create);
+    assert_eq!(shim.daemon.exit("d").code, 0);
+    assert_eq!(scene.logged("d").len(), 2);
+    shim.shutdown();
+}
+
+#[test]
 fn it_sees_the_container_and_nothing_else() {
     needs_a_lab!();
     let (scene, mut shim) = running();
