@@ -6,7 +6,7 @@
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use anyhow::Context;
@@ -82,7 +82,8 @@ struct Content {
 }
 
 impl Registry {
-    /// Serves an image whose layer is one file of `size` bytes that do not compress.
+    /// Serves an image whose layer is one file of `size` bytes that do not compress. No two
+    /// registries serve the same layer, so that none is there already.
     pub fn serve(size: usize) -> anyhow::Result<Self> {
         let content = Arc::new(Content::new(size)?);
         let listener = TcpListener::bind("127.0.0.1:0").context("listen")?;
@@ -111,7 +112,8 @@ impl Registry {
 
 impl Content {
     fn new(size: usize) -> anyhow::Result<Self> {
-        let mut random: u64 = 1;
+        static SEED: AtomicU64 = AtomicU64::new(1);
+        let mut random = SEED.fetch_add(1, Ordering::Relaxed);
         let mut byte = || {
             random = random
                 .wrapping_mul(6_364_136_223_846_793_005)

@@ -44,7 +44,7 @@ async fn main() -> anyhow::Result<()> {
         only,
         requests::unknown_pods_and_containers,
         requests::missing_metadata,
-        requests::an_id_prefix_is_no_id_for_removal,
+        requests::an_id_prefix,
         requests::a_label_map_of_ten_megabytes,
         requests::unknown_handler,
         images::references_that_are_no_references,

@@ -103,32 +103,51 @@ pub(crate) async fn missing_metadata(node: &mut Node) -> anyhow::Result<()> {
         .context("remove the pod")
 }
 
-/// A prefix finds nothing to remove: two pods may begin alike tomorrow.
-pub(crate) async fn an_id_prefix_is_no_id_for_removal(node: &mut Node) -> anyhow::Result<()> {
+/// crictl passes on what it is given: a prefix of one id is that id, one of two is refused, and
+/// neither is removed.
+pub(crate) async fn an_id_prefix(node: &mut Node) -> anyhow::Result<()> {
     let running = node.launch("prefix", "sleep 3600").await?;
-    let (pod, container) = (running.pod_id[..12].to_owned(), running.id[..12].to_owned());
-    for (call, answer) in [
-        ("RemoveContainer", node.cri.remove(&container).await),
-        ("RemovePodSandbox", node.cri.remove_pod(&pod).await),
-    ] {
-        if let Err(status) = answer {
-            ensure!(
-                status.code() == Code::NotFound,
-                "{call} by prefix: {status}"
-            );
+    let status = node
+        .cri
+        .status(&running.id[..12])
+        .await
+        .context("ContainerStatus by prefix")?;
+    ensure!(
+        status.id == running.id,
+        "ContainerStatus by prefix answers for {}",
+        status.id
+    );
+    // sixteen digits: among seventeen pods, two begin alike
+    let mut pods = vec![running.pod_id.clone()];
+    let shared = loop {
+        let name = format!("prefix-{}", pods.len());
+        let id = node
+            .cri
+            .run_pod(&client::on_host_network(client::pod(&name)))
+            .await
+            .context("RunPodSandbox")?;
+        let twin = pods.iter().any(|other| other[..1] == id[..1]);
+        pods.push(id.clone());
+        if twin {
+            break id[..1].to_owned();
         }
+    };
+    refused(
+        "PodSandboxStatus by an ambiguous prefix",
+        node.pod_state(&shared).await,
+    )?;
+    refused(
+        "RemovePodSandbox by an ambiguous prefix",
+        node.cri.remove_pod(&shared).await,
+    )?;
+    refused("RemovePodSandbox of no id", node.cri.remove_pod("").await)?;
+    for id in &pods {
+        node.pod_state(id)
+            .await
+            .with_context(|| format!("pod {id} is gone"))?;
+        node.cri.discard_pod(id).await.context("remove the pod")?;
     }
-    node.cri
-        .status(&running.id)
-        .await
-        .context("the container is gone after RemoveContainer of a prefix")?;
-    node.pod_state(&running.pod_id)
-        .await
-        .context("the pod is gone after RemovePodSandbox of a prefix")?;
-    node.cri
-        .discard_pod(&running.pod_id)
-        .await
-        .context("remove the pod")
+    Ok(())
 }
 
 /// Taken or refused, but never half: and the daemon goes on.
