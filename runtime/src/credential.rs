@@ -105,6 +105,14 @@ impl From<&LinuxCapabilities> for Sets {
     }
 }
 
+/// Names of the capabilities that a configuration may have.
+pub fn names() -> Vec<String> {
+    CapabilitySet::all()
+        .iter_names()
+        .map(|(name, _)| format!("CAP_{name}"))
+        .collect()
+}
+
 fn set(capabilities: &Option<Capabilities>) -> CapabilitySet {
     let mut set = CapabilitySet::empty();
     for capability in capabilities.iter().flatten() {

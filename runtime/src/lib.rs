@@ -45,10 +45,13 @@ mod sys;
 mod validate;
 
 pub use create::{Create, create};
+pub use credential::names as capabilities;
 pub use error::Error;
 pub use exec::{Exec, exec};
 pub use init::{Failure, Init, Progress, Stdio};
 /// The runtime-spec types this library speaks.
 pub use libcontainer::oci_spec;
+pub use mount::options::names as mount_options;
+pub use mount::read_only_copy;
 pub use namespace::Namespaces;
 pub use rootfs::Rootfs;

@@ -258,6 +258,19 @@ pub(crate) fn attach_tree(tree: BorrowedFd<'_>, target: BorrowedFd<'_>) -> rusti
     move_mount(tree, "", target, "", flags)
 }
 
+/// A detached, read-only mount of a file or directory of the host.
+pub fn read_only_copy(path: &Path) -> Result<OwnedFd, Error> {
+    let doing = || format!("make a read-only mount of {}", path.display());
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let tree = open_tree(CWD, path, flags).doing(doing)?;
+    let read_only = MountAttr {
+        set: attr::RDONLY,
+        ..MountAttr::default()
+    };
+    set_attr(tree.as_fd(), false, &read_only).doing(doing)?;
+    Ok(tree)
+}
+
 /// A detached copy of what `source` is, not of what is mounted below it.
 pub(crate) fn copy_of(source: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE

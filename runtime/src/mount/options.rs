@@ -88,6 +88,38 @@ const FLAGS: &[(&str, &str, Flags)] = &[
     ("iversion", "noiversion", libc::MS_I_VERSION as Flags),
 ];
 
+/// Every option that has a meaning here; what is not among them is passed to the file system.
+pub fn names() -> Vec<String> {
+    let propagation = ["shared", "slave", "private", "unbindable"];
+    let times = [
+        "atime",
+        "noatime",
+        "relatime",
+        "norelatime",
+        "strictatime",
+        "nostrictatime",
+    ];
+    let attributes = ATTRIBUTES.iter().flat_map(|(set, clear, _)| [*set, *clear]);
+    let both: Vec<&str> = propagation
+        .into_iter()
+        .chain(times)
+        .chain(attributes)
+        .collect();
+    let recursive = both.iter().map(|name| format!("r{name}"));
+    let flags = FLAGS.iter().flat_map(|(set, clear, _)| [*set, *clear]);
+    let plain = ["bind", "rbind", "defaults"]
+        .into_iter()
+        .chain(both.iter().copied())
+        .chain(flags);
+    let mut names: Vec<String> = plain
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .chain(recursive)
+        .collect();
+    names.sort();
+    names
+}
+
 impl Options {
     /// Parses the options of the mount at `destination`, which is named in errors.
     pub(crate) fn parse(words: &[String], destination: &str) -> Result<Self, Error> {
@@ -223,6 +255,14 @@ mod tests {
     fn parse(words: &[&str]) -> Options {
         let words: Vec<String> = words.iter().map(|w| w.to_string()).collect();
         Options::parse(&words, "/x").unwrap()
+    }
+
+    #[test]
+    fn every_name_listed_is_understood() {
+        for name in names() {
+            let options = Options::parse(std::slice::from_ref(&name), "/x").unwrap();
+            assert_eq!(options.data, "", "{name}");
+        }
     }
 
     #[test]
