@@ -1,6 +1,12 @@
 //! A shim with real containers, and a daemon played by the test. Needs root and cgroup v2, as in
 //! a node lab; elsewhere every test says that it is skipped.
 
+#![forbid(unsafe_code)]
+#![allow(
+    clippy::print_stderr,
+    reason = "a skipped test and a measurement speak to whoever runs them"
+)]
+
 mod daemon;
 mod scene;
 

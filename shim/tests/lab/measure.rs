@@ -50,6 +50,8 @@ fn print_memory(when: &str, pid: i32) {
 fn measure() {
     needs_a_lab!();
     let (scene, mut shim) = (Scene::new(), Shim::spare());
+    // On a node there are others, with which it shares its text.
+    let spare = Shim::spare();
     print_memory("spare", shim.pid);
     shim.daemon
         .ask(Call::Adopt(crate::daemon::host_network()))
@@ -105,4 +107,5 @@ fn measure() {
     print("delete", delete);
     print_memory("after all", shim.pid);
     shim.shutdown();
+    spare.shutdown();
 }

@@ -14,7 +14,7 @@ pub(crate) fn missing() -> Option<&'static str> {
         return Some("not root");
     }
     match rustix::fs::statfs("/sys/fs/cgroup") {
-        Ok(fs) if fs.f_type as i64 == CGROUP2 => {}
+        Ok(fs) if fs.f_type == CGROUP2 => {}
         _ => return Some("no cgroup v2 at /sys/fs/cgroup"),
     }
     (!Path::new("/bin/busybox").exists()).then_some("no /bin/busybox")
