@@ -19,15 +19,37 @@ async fn main() -> Result<()> {
     }
     let store = Store::open(&root, settings)?;
     let started = std::time::Instant::now();
-    let image = store.pull(PullRequest { reference, auth: None }).await?;
-    println!("{} in {:?}, {} bytes", image.id, started.elapsed(), image.size);
-    println!("tags {:?}, digests {:?}", image.repo_tags, image.repo_digests);
+    let image = store
+        .pull(PullRequest {
+            reference,
+            auth: None,
+        })
+        .await?;
+    println!(
+        "{} in {:?}, {} bytes",
+        image.id,
+        started.elapsed(),
+        image.size
+    );
+    println!(
+        "tags {:?}, digests {:?}",
+        image.repo_tags, image.repo_digests
+    );
     for layer in &image.layers {
         println!("layer {}", layer.display());
     }
     let passwd = store.read_file(&image, "etc/passwd", 1 << 20)?;
-    println!("etc/passwd: {:?} bytes", passwd.map(|content| content.len()));
+    println!(
+        "etc/passwd: {:?} bytes",
+        passwd.map(|content| content.len())
+    );
     let status = std::fs::read_to_string("/proc/self/status")?;
-    println!("{}", status.lines().find(|line| line.starts_with("VmHWM")).unwrap_or_default());
+    println!(
+        "{}",
+        status
+            .lines()
+            .find(|line| line.starts_with("VmHWM"))
+            .unwrap_or_default()
+    );
     Ok(())
 }

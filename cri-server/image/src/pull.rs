@@ -49,7 +49,7 @@ pub enum PullError {
     #[error("pull {image}: {source}")]
     Hosts {
         /// The image.
-        image: Reference,
+        image: Arc<Reference>,
         /// What is wrong with it.
         source: Arc<HostsError>,
     },
@@ -57,15 +57,15 @@ pub enum PullError {
     #[error("pull {image}: {source}")]
     Registry {
         /// The image.
-        image: Reference,
+        image: Arc<Reference>,
         /// Whom we asked and what they said.
-        source: RegistryError,
+        source: Arc<RegistryError>,
     },
     /// The documents of the image are wrong.
     #[error("pull {image}: {source}")]
     Manifest {
         /// The image.
-        image: Reference,
+        image: Arc<Reference>,
         /// What is wrong with them.
         source: Arc<ManifestError>,
     },
@@ -73,7 +73,7 @@ pub enum PullError {
     #[error("pull {image}: layer {digest}: {source}")]
     Layer {
         /// The image.
-        image: Reference,
+        image: Arc<Reference>,
         /// The layer's blob.
         digest: Digest,
         /// What is wrong.
@@ -83,7 +83,7 @@ pub enum PullError {
     #[error("pull {image}: {source}")]
     Store {
         /// The image.
-        image: Reference,
+        image: Arc<Reference>,
         /// What failed.
         source: Arc<StoreError>,
     },
@@ -152,7 +152,7 @@ impl Store {
 #[derive(Clone)]
 struct Pull {
     store: Arc<Store>,
-    reference: Reference,
+    reference: Arc<Reference>,
     registry: Arc<Registry>,
 }
 
@@ -175,6 +175,7 @@ impl Pull {
             backoff: settings.retry_backoff,
             retry_after: settings.max_retry_after,
         };
+        let reference = Arc::new(reference);
         let registry =
             Registry::new(&reference, auth, &settings.certs_dir, patience).map_err(|e| {
                 PullError::Hosts {
@@ -404,9 +405,9 @@ impl Pull {
     }
 
     fn registry_error(&self) -> impl Fn(RegistryError) -> PullError {
-        |source| PullError::Registry {
+        |e| PullError::Registry {
             image: self.reference.clone(),
-            source,
+            source: Arc::new(e),
         }
     }
 

@@ -10,9 +10,10 @@ use std::str::FromStr;
 
 use crate::digest::Digest;
 
-/// Longest reference that is looked at, in bytes: 255 for the name as registries have it, and
-/// room for tag and digest.
+/// Longest reference that is looked at, in bytes: a name, a tag and a digest have room.
 const MAX_LEN: usize = 512;
+/// Longest registry and repository together, in bytes, as registries have it.
+const MAX_NAME: usize = 255;
 const DOCKER_HUB: &str = "docker.io";
 
 /// A reference in its full form.
@@ -132,6 +133,9 @@ fn parse(text: &str) -> Result<Reference, String> {
     check_registry(&registry)?;
     for component in repository.split('/') {
         check_component(component)?;
+    }
+    if registry.len() + 1 + repository.len() > MAX_NAME {
+        return Err(format!("its name is longer than {MAX_NAME} bytes"));
     }
     let tag = match (tag, digest) {
         (Some(tag), _) => Some(tag.to_owned()),
@@ -324,6 +328,17 @@ mod tests {
         ] {
             assert!(bad.parse::<Reference>().is_err(), "{bad:?}");
         }
+    }
+
+    /// The full form of a longer one would not be a reference.
+    #[test]
+    fn the_longest_name_has_room_for_tag_and_digest() {
+        let name = "a".repeat(MAX_NAME - "docker.io/library/".len());
+        let reference: Reference = format!("{name}:{}", "t".repeat(128)).parse().unwrap();
+        assert_eq!(reference.to_string().parse(), Ok(reference.clone()));
+        let named = reference.with_digest(Digest::of(b""));
+        assert!(named.parse::<Reference>().is_ok());
+        assert!(format!("{name}a").parse::<Reference>().is_err());
     }
 
     #[test]

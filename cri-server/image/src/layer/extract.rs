@@ -208,7 +208,8 @@ impl Extractor {
             source,
         };
         let mut position = 0;
-        for segment in &entry.segments {
+        // GNU tar marks a hole at the end by an empty segment after it.
+        for segment in entry.segments.iter().filter(|segment| segment.len > 0) {
             if segment.offset != position {
                 file.seek(SeekFrom::Start(segment.offset)).map_err(failed)?;
             }

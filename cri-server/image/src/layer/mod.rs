@@ -22,6 +22,8 @@ mod scratch;
 mod sparse;
 mod stream;
 mod tar;
+#[cfg(test)]
+mod tests;
 
 use std::io::BufRead;
 use std::path::Path;

@@ -50,7 +50,7 @@ impl Sparse {
 
     pub(super) fn segments(&self) -> Result<Vec<Segment>, TarError> {
         let numbers = self.numbers.as_deref().unwrap_or_default();
-        if numbers.len() % 2 != 0 {
+        if !numbers.len().is_multiple_of(2) {
             return Err(malformed("sparse map with an odd number of numbers"));
         }
         Ok(sparse::pairs(numbers))
@@ -61,27 +61,40 @@ impl Sparse {
 pub(super) fn parse(mut records: &[u8]) -> Result<Pax, TarError> {
     let mut pax = Pax::default();
     while !records.is_empty() {
-        let (key, value, rest) = split_record(records)?;
-        records = rest;
-        apply(&mut pax, key, value)?;
+        let record = Record::split(records)?;
+        records = record.rest;
+        apply(&mut pax, record.key, record.value)?;
     }
     Ok(pax)
 }
 
-fn split_record(records: &[u8]) -> Result<(&[u8], &[u8], &[u8]), TarError> {
-    let bad = || malformed("PAX record");
-    let space = records
-        .iter()
-        .take(20)
-        .position(|b| *b == b' ')
-        .ok_or_else(bad)?;
-    let len = usize::try_from(decimal(&records[..space])?).map_err(|_| bad())?;
-    if len > records.len() || len < space + 3 || records[len - 1] != b'\n' {
-        return Err(bad());
+/// One record, and those that follow it.
+struct Record<'a> {
+    key: &'a [u8],
+    value: &'a [u8],
+    rest: &'a [u8],
+}
+
+impl<'a> Record<'a> {
+    fn split(records: &'a [u8]) -> Result<Self, TarError> {
+        let bad = || malformed("PAX record");
+        let space = records
+            .iter()
+            .take(20)
+            .position(|b| *b == b' ')
+            .ok_or_else(bad)?;
+        let len = usize::try_from(decimal(&records[..space])?).map_err(|_| bad())?;
+        if len > records.len() || len < space + 3 || records[len - 1] != b'\n' {
+            return Err(bad());
+        }
+        let record = &records[space + 1..len - 1];
+        let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
+        Ok(Self {
+            key: &record[..equals],
+            value: &record[equals + 1..],
+            rest: &records[len..],
+        })
     }
-    let record = &records[space + 1..len - 1];
-    let equals = record.iter().position(|b| *b == b'=').ok_or_else(bad)?;
-    Ok((&record[..equals], &record[equals + 1..], &records[len..]))
 }
 
 fn apply(pax: &mut Pax, key: &[u8], value: &[u8]) -> Result<(), TarError> {

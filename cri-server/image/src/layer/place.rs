@@ -57,7 +57,7 @@ impl Extractor {
         let fd = match self.parent.take() {
             Some((path, fd)) if path == dir => fd,
             _ => match self.resolve(dir) {
-                Err(Errno::NOENT) => self.make_directories(dir)?,
+                Err(Errno::NOENT | Errno::NOTDIR) => self.make_directories(dir)?,
                 found => found.map_err(LayerError::io("open directory", dir))?,
             },
         };
