@@ -1,0 +1,95 @@
+//! Foreign bytes, and what must hold for all of them.
+//!
+//! Each target is a function of some bytes that panics when a promise is broken: not only that
+//! parsers survive, but that what they accept is what they promise to accept, that it survives
+//! being written and read again, and that an archive stays in its directory. `fuzz_targets` has
+//! a program for each that an engine drives; `seeds/<target>` its corpus, which `tests/seeds.rs`
+//! runs without an engine; README.md says how.
+//!
+//! A target with several texts as input takes them as sections, which a line `--` separates.
+
+#![forbid(unsafe_code)]
+
+mod config;
+mod cri;
+mod image;
+mod kernel;
+mod layer;
+mod log;
+mod network;
+mod record;
+mod shim;
+mod user;
+
+pub use config::{config_file, config_values};
+pub use cri::{container_specification, cri_requests};
+pub use image::{auth_challenge, hosts_file, image_config, image_manifest, image_reference};
+pub use kernel::{cgroup_files, process_name};
+pub use layer::layer;
+pub use log::container_log;
+pub use network::{cni_configuration, cni_record, cni_result};
+pub use record::{container_record, pod_record};
+pub use shim::{exit_record, shim_frame, shim_message, shim_request};
+pub use user::{signal_name, user_files};
+
+/// A target.
+pub type Target = fn(&[u8]);
+
+macro_rules! targets {
+    ($($name:ident),* $(,)?) => {
+        /// Every target by its name, which is also that of its program and its seeds.
+        pub const TARGETS: &[(&str, Target)] = &[$((stringify!($name), $name)),*];
+    };
+}
+
+targets![
+    auth_challenge,
+    cgroup_files,
+    cni_configuration,
+    cni_record,
+    cni_result,
+    config_file,
+    config_values,
+    container_log,
+    container_record,
+    container_specification,
+    cri_requests,
+    exit_record,
+    hosts_file,
+    image_config,
+    image_manifest,
+    image_reference,
+    layer,
+    pod_record,
+    process_name,
+    shim_frame,
+    shim_message,
+    shim_request,
+    signal_name,
+    user_files,
+];
+
+/// The first `N` sections of an input; missing ones are empty, the last has all that is left.
+fn sections<const N: usize>(data: &[u8]) -> [&[u8]; N] {
+    const SEPARATOR: &[u8] = b"\n--\n";
+    let mut rest = data;
+    let mut sections = [&data[..0]; N];
+    for (number, section) in sections.iter_mut().enumerate() {
+        let end = (number + 1 < N)
+            .then(|| rest.windows(SEPARATOR.len()).position(|w| w == SEPARATOR))
+            .flatten();
+        match end {
+            Some(end) => {
+                *section = &rest[..end];
+                rest = &rest[end + SEPARATOR.len()..];
+            }
+            None => *section = std::mem::take(&mut rest),
+        }
+    }
+    sections
+}
+
+/// A directory for one input.
+fn scratch() -> tempfile::TempDir {
+    tempfile::tempdir().expect("make a temporary directory")
+}
