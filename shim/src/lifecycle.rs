@@ -65,39 +65,38 @@ impl Shim {
         self.happened_to(key, Input::Delete);
     }
 
-    /// The child that becomes a container has something to say.
-    pub(crate) fn container_news(&mut self, key: Key) {
-        while let Some(container) = self.containers.get_mut(&key)
-            && container.expects_news
-        {
-            let progress = container.init.progress();
-            if !matches!(progress, Ok(Progress::Building | Progress::Ready { .. })) {
-                container.expects_news = false;
-                self.poll.remove(container.init.status_fd());
-            }
-            match progress {
-                Ok(Progress::Building) => return,
-                Ok(Progress::Ready { console }) => {
-                    let output = &mut container.output;
-                    let read = console.map_or(Ok(()), |fd| {
-                        output.read(&self.poll, key, Stream::Stdout, fd)
-                    });
-                    match read {
-                        Ok(()) => self.happened_to(key, Input::Built),
-                        Err(e) => self.give_up(key, failure::system("watch the terminal", &e)),
-                    }
-                }
-                Ok(Progress::Running { .. }) => {
-                    container.started_at = clock::now();
-                    self.happened_to(key, Input::Executed);
-                }
-                // It exits by itself; the rest follows when it is reaped.
-                Ok(Progress::Failed(reason)) => {
-                    container.failure = Some(failure::of_child(&reason))
-                }
-                Err(e) => self.give_up(key, failure::of(&e)),
-            }
+    /// Hears what the child that becomes a container has to say. Gives whether there was
+    /// anything, after which there may be more.
+    pub(crate) fn container_news(&mut self, key: Key) -> bool {
+        let Some(container) = self.containers.get_mut(&key).filter(|c| c.expects_news) else {
+            return false;
+        };
+        let progress = container.init.progress();
+        if !matches!(progress, Ok(Progress::Building | Progress::Ready { .. })) {
+            container.expects_news = false;
+            self.poll.remove(container.init.status_fd());
         }
+        match progress {
+            Ok(Progress::Building) => return false,
+            Ok(Progress::Ready { console }) => {
+                let output = &mut container.output;
+                let read = console.map_or(Ok(()), |fd| {
+                    output.read(&self.poll, key, Stream::Stdout, fd)
+                });
+                match read {
+                    Ok(()) => self.happened_to(key, Input::Built),
+                    Err(e) => self.give_up(key, failure::system("watch the terminal", &e)),
+                }
+            }
+            Ok(Progress::Running { .. }) => {
+                container.started_at = clock::now();
+                self.happened_to(key, Input::Executed);
+            }
+            // It exits by itself; the rest follows when it is reaped.
+            Ok(Progress::Failed(reason)) => container.failure = Some(failure::of_child(&reason)),
+            Err(e) => self.give_up(key, failure::of(&e)),
+        }
+        true
     }
 
     /// Makes an end to a child that cannot go on; the rest follows when it is reaped.
@@ -111,7 +110,7 @@ impl Shim {
     /// The first process of a container is reaped.
     pub(crate) fn container_ended(&mut self, key: Key, ended: Ended) {
         // What it said before it ended was said before.
-        self.container_news(key);
+        while self.container_news(key) {}
         if let Some(container) = self.containers.get_mut(&key) {
             container.ended = Some(ended);
             if std::mem::take(&mut container.expects_news) {

@@ -158,7 +158,7 @@ impl Pod {
     }
 
     /// Kinds of namespaces that the container of this configuration has in common with this
-    /// process, told by comparing what the paths lead to.
+    /// process.
     pub(crate) fn inherited(&self, spec: &Spec) -> Result<Namespaces, Failure> {
         let mut inherited = Namespaces::empty();
         for (kind, name, own) in [
@@ -167,9 +167,7 @@ impl Pod {
             (LinuxNamespaceType::Uts, "uts", Namespaces::NEWUTS),
         ] {
             match path_of(spec, kind) {
-                Some(Some(path)) if same_file(path, &format!("/proc/self/ns/{name}"))? => {
-                    inherited |= own;
-                }
+                Some(Some(path)) if self.is_ours(path, name)? => inherited |= own,
                 Some(_) => {}
                 None if self.own.contains(own) => {
                     return Err(failure::invalid(format!(
@@ -182,6 +180,15 @@ impl Pod {
             }
         }
         Ok(inherited)
+    }
+
+    /// Whether a path leads to this process's namespace: by its names, or else by what it is.
+    fn is_ours(&self, path: &Path, kind: &str) -> Result<bool, Failure> {
+        let usual = format!("/proc/{}/ns/{kind}", std::process::id());
+        if path == Path::new(&usual) || kind == "net" && self.netns.as_deref() == Some(path) {
+            return Ok(true);
+        }
+        same_file(path, &format!("/proc/self/ns/{kind}"))
     }
 
     /// Lets go of what does not go away with this process; the init has ended before.

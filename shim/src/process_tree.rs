@@ -7,8 +7,8 @@
 //! while the children of a killed one are handed to the container's first process and lost to us.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs;
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -150,7 +150,11 @@ fn tree(root: i32, processes: &BTreeMap<i32, Stat>) -> BTreeSet<i32> {
 
 /// Reads /proc/pid/stat; `None` when there is no such process.
 pub fn stat(pid: i32) -> Option<Stat> {
-    parse(&fs::read(format!("/proc/{pid}/stat")).ok()?)
+    // Longer than the 52 numbers and the name can be, so that one read gets it all.
+    let mut buffer = [0; 1280];
+    let mut file = File::open(format!("/proc/{pid}/stat")).ok()?;
+    let length = file.read(&mut buffer).ok()?;
+    parse(&buffer[..length])
 }
 
 /// The second field is the command in parentheses, which may contain anything, so that fields

@@ -141,7 +141,9 @@ impl Shim {
                     self.received(key);
                 }
             }
-            Source::Progress(key) => self.container_news(key),
+            Source::Progress(key) => {
+                self.container_news(key);
+            }
             Source::Stdout(key) => self.output_ready(key, Stream::Stdout),
             Source::Stderr(key) => self.output_ready(key, Stream::Stderr),
             Source::ExecProgress(key) => self.exec_news(key),
@@ -156,12 +158,12 @@ impl Shim {
     }
 
     fn signalled(&mut self) -> Result<(), Error> {
-        let read = |e| Error::system("read the signalfd", e);
-        while let Some(signal) = sys::next_signal(&self.signals).map_err(read)? {
-            // A pod ends when its daemon says so; whoever stops the daemon's service does not.
-            if signal != libc::SIGCHLD && !matches!(self.phase, Phase::Pod(_)) {
-                self.leaving = true;
-            }
+        let signals =
+            sys::take_signals(&self.signals).map_err(|e| Error::system("read the signalfd", e))?;
+        // A pod ends when its daemon says so; whoever stops the daemon's service does not.
+        let told_to_end = signals.iter().any(|&signal| signal != libc::SIGCHLD);
+        if told_to_end && !matches!(self.phase, Phase::Pod(_)) {
+            self.leaving = true;
         }
         self.reap();
         Ok(())

@@ -24,12 +24,13 @@ impl Users {
         )
     }
 
-    /// Gives a pipe to the user of a process. Anything else that may have been handed in is left
-    /// alone: it can be opened again by others.
+    /// Gives a pipe to the user of a process, unless that is root, who needs no leave. Anything
+    /// else that may have been handed in is left alone: it can be opened again by others.
     pub(crate) fn give(&self, fd: impl AsFd, process: &Process) -> rustix::io::Result<()> {
-        let Some(user) = self.on_host(process.user().uid()) else {
-            return Err(Errno::OVERFLOW);
-        };
+        let user = self.on_host(process.user().uid()).ok_or(Errno::OVERFLOW)?;
+        if Uid::from_raw(user).is_root() {
+            return Ok(());
+        }
         let stat = fstat(&fd)?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::Fifo || stat.st_uid == user {
             return Ok(());

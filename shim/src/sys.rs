@@ -31,19 +31,21 @@ pub(crate) fn signals() -> io::Result<OwnedFd> {
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
-/// The number of one pending signal, `None` when there is none.
-pub(crate) fn next_signal(signals: &OwnedFd) -> io::Result<Option<i32>> {
-    let mut info = [0; size_of::<libc::signalfd_siginfo>()];
-    match rustix::io::read(signals, &mut info) {
-        Ok(count) if count == info.len() => {
-            // ssi_signo is the first field, a u32.
-            let number = [info[0], info[1], info[2], info[3]];
-            Ok(Some(i32::from_ne_bytes(number)))
-        }
-        Ok(count) => Err(io::Error::other(format!("signalfd gave {count} bytes"))),
-        Err(rustix::io::Errno::AGAIN) => Ok(None),
-        Err(e) => Err(e.into()),
-    }
+/// Most signals read at once: there are five, and one that is pending is not pending again.
+const PENDING: usize = 8;
+
+/// The numbers of the signals that are pending, which are not pending any more.
+pub(crate) fn take_signals(signals: &OwnedFd) -> io::Result<Vec<i32>> {
+    const SIZE: usize = size_of::<libc::signalfd_siginfo>();
+    let mut infos = [0; PENDING * SIZE];
+    let length = match rustix::io::read(signals, &mut infos) {
+        Ok(length) => length,
+        Err(rustix::io::Errno::AGAIN | rustix::io::Errno::INTR) => 0,
+        Err(e) => return Err(e.into()),
+    };
+    // ssi_signo, a u32, is the first field.
+    let number = |info: &[u8]| i32::from_ne_bytes([info[0], info[1], info[2], info[3]]);
+    Ok(infos[..length].chunks_exact(SIZE).map(number).collect())
 }
 
 /// Sends a signal of any number, real-time ones included.
@@ -98,6 +100,24 @@ fn check(result: libc::c_int) -> io::Result<libc::c_int> {
 mod tests {
     use super::*;
     use std::os::fd::AsFd;
+
+    #[test]
+    fn pending_signals_are_taken_once() {
+        // Blocks signals in this thread only, which ends with the test.
+        let signals = signals().unwrap();
+        assert!(take_signals(&signals).unwrap().is_empty());
+        let me = rustix::thread::gettid();
+        for signal in [libc::SIGHUP, libc::SIGHUP, libc::SIGTERM] {
+            let (process, thread) = (std::process::id() as i32, me.as_raw_nonzero().get());
+            // SAFETY: takes no pointers; the signals are blocked in this thread.
+            let sent = unsafe { libc::syscall(libc::SYS_tgkill, process, thread, signal) };
+            assert_eq!(sent, 0);
+        }
+        let mut taken = take_signals(&signals).unwrap();
+        taken.sort();
+        assert_eq!(taken, [libc::SIGHUP, libc::SIGTERM]);
+        assert!(take_signals(&signals).unwrap().is_empty());
+    }
 
     #[test]
     fn a_realtime_signal_reaches_its_process() {

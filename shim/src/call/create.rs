@@ -13,7 +13,7 @@ use crate::pod::{Pod, has_own_pid_namespace};
 use crate::poll::{Ready, Source};
 use crate::shim::{Now, Shim};
 use crate::stdio::Users;
-use crate::sys;
+use crate::{process_tree, sys};
 
 impl Shim {
     /// Builds a container. Answered when the child has built it or given up.
@@ -138,12 +138,17 @@ fn clone(pod: &Pod, wanted: &Create, null: &OwnedFd, pipes: &Pipes) -> Result<In
     })
 }
 
-/// A child of ours that cannot be asked for its start time is killed, and reaped as an orphan.
+/// A child of ours that has no start time has ended and was reaped by somebody else, which
+/// nobody does; it is killed for good measure.
 fn start_time(init: &Init) -> Result<u64, Failure> {
-    init.start_time().map_err(|e| {
-        let _ = sys::send_signal(init.pidfd(), libc::SIGKILL);
-        failure::of(&e)
-    })
+    match process_tree::stat(init.pid()) {
+        Some(stat) => Ok(stat.start_time),
+        None => {
+            let _ = sys::send_signal(init.pidfd(), libc::SIGKILL);
+            let message = format!("read the start time of process {}", init.pid());
+            Err(failure::new(FailureKind::System, message))
+        }
+    }
 }
 
 /// Pipes of a container: for each a reading and a writing end.
