@@ -13,6 +13,7 @@ use std::time::Duration;
 
 use anyhow::{Context, bail};
 use skiff_config::Config;
+use skiff_cri_server::daemon::Lock;
 use skiff_cri_server::host::cgroup::ROOT;
 use skiff_cri_server::id::Id;
 use skiff_cri_server::layout::{Layout, NETNS_PREFIX};
@@ -68,6 +69,12 @@ pub(crate) async fn run(options: &Options, args: &Args) -> anyhow::Result<ExitCo
         bail!("skiffd answers at {}; stop it first", config.listen);
     }
     let layout = Layout::new(config.root.clone(), config.state.clone());
+    // A daemon that starts meanwhile must not find half of its state.
+    let _locks = if args.yes {
+        vec![Lock::take(&layout.root)?, Lock::take(&layout.state)?]
+    } else {
+        Vec::new()
+    };
     let networks = Networks::open(&config, &layout)?;
     let mut failed = false;
     for residue in find(&layout, &networks, args.images)? {

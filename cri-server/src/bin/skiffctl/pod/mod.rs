@@ -1,6 +1,7 @@
 //! `skiffctl pod`: pods without a kubelet.
 
-mod log;
+mod follow;
+mod logs;
 mod ls;
 mod rm;
 mod run;
@@ -47,8 +48,8 @@ pub(crate) async fn run(options: &Options, command: Command) -> anyhow::Result<E
     }
 }
 
-/// Full ids of the pods that each of `beginnings` names.
-async fn resolve(client: &mut Client, beginnings: &[String]) -> anyhow::Result<Vec<String>> {
+/// The pods that each of `beginnings` names.
+async fn resolve(client: &mut Client, beginnings: &[String]) -> anyhow::Result<Vec<PodSandbox>> {
     let answer = client
         .runtime
         .list_pod_sandbox(ListPodSandboxRequest::default())
@@ -60,10 +61,10 @@ async fn resolve(client: &mut Client, beginnings: &[String]) -> anyhow::Result<V
         .collect()
 }
 
-fn one(pods: &[PodSandbox], beginning: &str) -> anyhow::Result<String> {
+fn one(pods: &[PodSandbox], beginning: &str) -> anyhow::Result<PodSandbox> {
     let mut fitting = pods.iter().filter(|pod| pod.id.starts_with(beginning));
     match (fitting.next(), fitting.next()) {
-        (Some(pod), None) => Ok(pod.id.clone()),
+        (Some(pod), None) => Ok(pod.clone()),
         (Some(_), Some(_)) => bail!("more than one pod begins with {beginning:?}"),
         (None, _) => bail!("no pod begins with {beginning:?}"),
     }
@@ -80,8 +81,8 @@ mod tests {
             ..Default::default()
         };
         let pods = [pod("abc"), pod("abd"), pod("b")];
-        assert_eq!(one(&pods, "abc").unwrap(), "abc");
-        assert_eq!(one(&pods, "b").unwrap(), "b");
+        assert_eq!(one(&pods, "abc").unwrap().id, "abc");
+        assert_eq!(one(&pods, "b").unwrap().id, "b");
         assert!(one(&pods, "ab").is_err());
         assert!(one(&pods, "c").is_err());
     }

@@ -4,14 +4,19 @@ use std::process::ExitCode;
 
 use skiff_cri::v1::RemovePodSandboxRequest;
 
-use super::{resolve, stop};
+use super::{logs, resolve, stop};
 use crate::client::{Client, refusal};
 
 /// Stops and removes pods and prints their ids.
 pub(crate) async fn run(mut client: Client, ids: &[String]) -> anyhow::Result<ExitCode> {
-    for id in resolve(&mut client, ids).await? {
-        remove(&mut client, &id).await?;
-        println!("{id}");
+    for pod in resolve(&mut client, ids).await? {
+        remove(&mut client, &pod.id).await?;
+        // Logs belong to who made the pod; a kubelet removes its own.
+        let metadata = pod.metadata.unwrap_or_default();
+        if metadata.namespace == logs::NAMESPACE {
+            logs::remove(&logs::directory(&metadata.name, &metadata.uid)?)?;
+        }
+        println!("{}", pod.id);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -16,12 +16,10 @@ use skiff_cri::v1::{
 
 use skiff_cri_server::telemetry::chain;
 
-use super::log::Follow;
-use super::rm;
+use super::follow::Follow;
+use super::{logs, rm};
 use crate::client::{Client, refusal};
 
-/// Where logs of pods are, for those who collect them.
-const LOGS: &str = "/var/log/pods";
 /// The log file of the container in the pod's log directory.
 const LOG: &str = "main.log";
 /// How often the container is asked whether it has ended.
@@ -55,8 +53,8 @@ pub(crate) struct Args {
 pub(crate) async fn run(mut client: Client, args: Args) -> anyhow::Result<ExitCode> {
     let image = image(&mut client, &args.image).await?;
     let pod_config = pod_config(&args)?;
-    let logs = PathBuf::from(&pod_config.log_directory);
-    std::fs::create_dir_all(&logs).with_context(|| format!("make {}", logs.display()))?;
+    let directory = PathBuf::from(&pod_config.log_directory);
+    std::fs::create_dir_all(&directory).with_context(|| format!("make {}", directory.display()))?;
     let request = RunPodSandboxRequest {
         config: Some(pod_config.clone()),
         runtime_handler: String::new(),
@@ -69,7 +67,7 @@ pub(crate) async fn run(mut client: Client, args: Args) -> anyhow::Result<ExitCo
     let pod = match pod {
         Ok(pod) => pod.into_inner().pod_sandbox_id,
         Err(e) => {
-            remove_logs(&logs)?;
+            logs::remove(&directory)?;
             return Err(e.context("run the pod"));
         }
     };
@@ -90,7 +88,7 @@ pub(crate) async fn run(mut client: Client, args: Args) -> anyhow::Result<ExitCo
         .with_context(|| format!("remove pod {pod}"));
     let outcome = outcome?;
     removed?;
-    remove_logs(&logs)?;
+    logs::remove(&directory)?;
     Ok(outcome)
 }
 
@@ -164,9 +162,8 @@ fn pod_config(args: &Args) -> anyhow::Result<PodSandboxConfig> {
         .name
         .clone()
         .unwrap_or_else(|| format!("pod-{}", &uid[..8]));
-    let namespace = "skiffctl";
     Ok(PodSandboxConfig {
-        log_directory: format!("{LOGS}/{namespace}_{name}_{uid}"),
+        log_directory: logs::directory(&name, &uid)?.display().to_string(),
         hostname: if args.host_network {
             String::new()
         } else {
@@ -175,7 +172,7 @@ fn pod_config(args: &Args) -> anyhow::Result<PodSandboxConfig> {
         metadata: Some(PodSandboxMetadata {
             name,
             uid,
-            namespace: namespace.into(),
+            namespace: logs::NAMESPACE.into(),
             attempt: 0,
         }),
         linux: Some(LinuxPodSandboxConfig {
@@ -312,8 +309,4 @@ async fn status(client: &mut Client, container: &str) -> anyhow::Result<Containe
         .await
         .map_err(refusal)?;
     Ok(answer.into_inner().status.unwrap_or_default())
-}
-
-fn remove_logs(logs: &Path) -> anyhow::Result<()> {
-    std::fs::remove_dir_all(logs).with_context(|| format!("remove {}", logs.display()))
 }

@@ -9,9 +9,9 @@ use crate::client::{Client, refusal};
 
 /// Stops pods and prints their ids.
 pub(crate) async fn run(mut client: Client, ids: &[String]) -> anyhow::Result<ExitCode> {
-    for id in resolve(&mut client, ids).await? {
-        stop(&mut client, &id).await?;
-        println!("{id}");
+    for pod in resolve(&mut client, ids).await? {
+        stop(&mut client, &pod.id).await?;
+        println!("{}", pod.id);
     }
     Ok(ExitCode::SUCCESS)
 }
