@@ -146,39 +146,36 @@ impl Stream {
 
     /// Waits for output and reads once.
     async fn fill(&mut self) {
-        if self.pipe.readable().await.is_err() {
-            self.open = false;
-            return;
-        }
-        self.read();
+        match self.pipe.readable().await {
+            Ok(()) => self.read(|pipe, chunk| pipe.try_read(chunk)),
+            Err(e) => self.read(|_, _| Err(e)),
+        };
     }
 
-    /// Reads what is there now, at most what the pipe can hold: somebody may go on writing.
+    /// Reads what is there now, at most what the pipe can hold: somebody may go on writing. Asks
+    /// the pipe itself: the runtime may not have heard yet of what the command wrote last.
     fn drain(&mut self) {
         let mut left = self.capacity;
         while self.open && left > 0 {
-            match self.read() {
+            match self.read(|pipe, chunk| Ok(rustix::io::read(pipe, chunk)?)) {
                 0 => break,
                 read => left = left.saturating_sub(read),
             }
         }
     }
 
-    /// Reads once and keeps what fits; 0 when there is nothing now.
-    fn read(&mut self) -> usize {
+    /// Reads once and keeps what fits; 0 when there was nothing. Not async, so that its buffer is
+    /// not part of anybody's future.
+    fn read(&mut self, read: impl FnOnce(&Receiver, &mut [u8]) -> io::Result<usize>) -> usize {
         let mut chunk = [0; CHUNK];
-        match self.pipe.try_read(&mut chunk) {
-            Ok(0) => {
-                self.open = false;
-                0
-            }
-            Ok(read) => {
+        match read(&self.pipe, &mut chunk) {
+            Ok(read) if read > 0 => {
                 let room = LIMIT - self.kept.len();
                 self.kept.extend_from_slice(&chunk[..read.min(room)]);
                 read
             }
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-            Err(_) => {
+            Ok(_) | Err(_) => {
                 self.open = false;
                 0
             }
