@@ -13,7 +13,7 @@ use crate::child::{self, Fds, Status};
 use crate::error::Doing;
 use crate::hook::{Inside, Outside};
 use crate::namespace::{self, Handle, Namespaces};
-use crate::oci_spec::runtime::{LinuxNamespaceType, Process, Spec};
+use crate::oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 use crate::rootfs::{self, Rootfs};
 use crate::shm::Shm;
 use crate::sys::clone::Child;
@@ -121,7 +121,8 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
         .linux()
         .as_ref()
         .and_then(|linux| linux.resources().as_ref());
-    let cgroup = cgroup::make(create.cgroup, limits)?;
+    let none = LinuxResources::default();
+    let cgroup = cgroup::make(create.cgroup, Some(limits.unwrap_or(&none)))?;
     let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
     let status = Status(theirs);
     let pid_namespace = create

@@ -5,6 +5,7 @@
 //! when the hierarchy has been idle. Nothing is read that is not needed: values are written,
 //! and only a file that is not there makes us look for the controller that would bring it.
 
+mod devices;
 mod hierarchy;
 pub(crate) mod resources;
 
@@ -33,7 +34,8 @@ impl AsFd for Cgroup {
     }
 }
 
-/// Makes a cgroup with missing parents, or takes an empty one that is there, and sets limits.
+/// Makes a cgroup with missing parents, or takes an empty one that is there. With limits, sets
+/// them and restricts devices; without, it is for a process of ours.
 /// On error a cgroup made here is gone again.
 pub(crate) fn make(path: &Path, limits: Option<&LinuxResources>) -> Result<Cgroup, Error> {
     let writes = limits
@@ -43,6 +45,10 @@ pub(crate) fn make(path: &Path, limits: Option<&LinuxResources>) -> Result<Cgrou
     let made = hierarchy::make(path)?;
     let done = open(path).and_then(|cgroup| {
         cgroup.write_all(&writes)?;
+        if let Some(limits) = limits {
+            let rules = limits.devices().as_deref().unwrap_or_default();
+            devices::restrict(cgroup.as_fd(), rules)?;
+        }
         Ok(cgroup)
     });
     if done.is_err() && made {
@@ -62,8 +68,19 @@ pub(crate) fn open(path: &Path) -> Result<Cgroup, Error> {
     })
 }
 
-/// Changes the limits of a running container's cgroup. Fields that are not set stay.
+/// Changes the limits of a running container's cgroup. Fields that are not set stay; rules for
+/// devices cannot be changed.
 pub fn update(path: &Path, limits: &LinuxResources) -> Result<(), Error> {
+    if limits
+        .devices()
+        .as_ref()
+        .is_some_and(|rules| !rules.is_empty())
+    {
+        return Err(Error::invalid(
+            "linux.resources.devices",
+            "cannot be changed later",
+        ));
+    }
     let writes = resources::writes(limits)?;
     open(path)?.write_all(&writes)
 }

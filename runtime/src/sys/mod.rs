@@ -1,6 +1,7 @@
 //! System calls that have no safe wrapper. The only module of this crate with unsafe code;
 //! everything in it is safe to call under the crate's one condition, a single-threaded caller.
 
+pub(crate) mod bpf;
 pub(crate) mod clone;
 pub(crate) mod exec;
 pub(crate) mod fd;
