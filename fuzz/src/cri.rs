@@ -105,7 +105,6 @@ pub fn container_specification(data: &[u8]) {
     };
     let container = skiff_config::Container::default();
     let spec = container_spec(&Input {
-        id: &"c".repeat(64),
         config: &config,
         pod_config: &pod_config,
         pod: &pod,

@@ -12,8 +12,6 @@ use crate::user::User;
 /// Everything a container's specification depends on.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'a> {
-    /// The container's id.
-    pub id: &'a str,
     /// The request.
     pub config: &'a ContainerConfig,
     /// The configuration the pod was made with.

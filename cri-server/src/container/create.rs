@@ -136,7 +136,6 @@ impl Held {
         let cgroups_path = plan.cgroup_parent.join(cgroup::name(&plan.id));
         let image_name = image_name(config, image);
         let input = Input {
-            id: plan.id.as_str(),
             config,
             pod_config: &plan.pod_config.config,
             pod: &plan.pod,

@@ -111,7 +111,6 @@ impl Case {
 
     pub(crate) fn build(&self) -> Result<Spec, SpecError> {
         container_spec(&Input {
-            id: &"c".repeat(64),
             config: &self.config,
             pod_config: &self.pod_config,
             pod: &self.pod,
