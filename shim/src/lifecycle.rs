@@ -47,7 +47,7 @@ impl Shim {
         match action {
             Action::AnswerCreate => self.answer_create(key),
             Action::LetGo => self.let_go(key),
-            Action::AnswerStart => self.answer_start(key),
+            Action::AnswerStart => self.answer_start(key, None),
             Action::KillAll => self.kill_all(key),
             Action::Conclude => self.conclude(key),
             Action::Remove => {
@@ -142,15 +142,17 @@ impl Shim {
         }
     }
 
-    fn answer_start(&mut self, key: Key) {
+    /// Answers whoever waits for the start, if somebody still does.
+    fn answer_start(&mut self, key: Key, failure: Option<Failure>) {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
         if let Some(asker) = container.starter.take() {
-            let reply = Reply::Started {
+            let started = Reply::Started {
                 started_at: container.started_at,
             };
-            self.peers.answer(&self.poll, asker, Ok(reply));
+            self.peers
+                .answer(&self.poll, asker, failure.map_or(Ok(started), Err));
         }
     }
 
@@ -191,14 +193,12 @@ impl Shim {
             retry: Some(Instant::now()),
             warned: false,
         });
-        let (id, starter) = (container.id.clone(), container.starter.take());
+        let id = container.id.clone();
         for message in notices {
             self.warn(Some(&id), message);
         }
         self.write_record(key, Instant::now());
-        if let (Some(asker), Some(failure)) = (starter, failure) {
-            self.peers.answer(&self.poll, asker, Err(failure));
-        }
+        self.answer_start(key, failure);
         self.peers.tell(&self.poll, &Event::Exited(record));
     }
 
@@ -306,9 +306,12 @@ impl Container {
         })
     }
 
-    /// For whoever waits for it to start. That it ended before anyone asked is no failure.
+    /// Why its command never ran, when it should have. That it ended before anyone wanted it
+    /// started is no failure.
     fn failure_to_start(&mut self) -> Option<Failure> {
-        self.starter?;
+        if self.starter.is_none() || self.started_at != 0 {
+            return None;
+        }
         self.failure.take().or_else(|| {
             let message = format!(
                 "start container {}: it ended before its command was executed",

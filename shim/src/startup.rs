@@ -22,6 +22,7 @@ use crate::{Error, pod, process_tree, sys};
 /// program's name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
     let run_dir = RunDir::new(parse(arguments)?);
+    sys::close_from(3).map_err(|e| Error::system("close leaked descriptors", e))?;
     let null = File::options()
         .read(true)
         .write(true)
@@ -74,7 +75,6 @@ fn take_channel(null: &OwnedFd) -> Result<OwnedFd, Error> {
     rustix::stdio::dup2_stdin(null)
         .and_then(|()| rustix::stdio::dup2_stdout(null))
         .map_err(|e| Error::system("put /dev/null on descriptors 0 and 1", e))?;
-    sys::close_on_exec_from(3).map_err(|e| Error::system("mark descriptors close-on-exec", e))?;
     Ok(channel)
 }
 

@@ -68,19 +68,14 @@ pub(crate) fn send_signal(pidfd: BorrowedFd<'_>, signal: i32) -> io::Result<()> 
     }
 }
 
-/// Marks every descriptor from `first` on close-on-exec, so that none that was leaked to us is
-/// handed on to a container.
-pub(crate) fn close_on_exec_from(first: RawFd) -> io::Result<()> {
-    const CLOSE_RANGE_CLOEXEC: libc::c_uint = 4;
-    // SAFETY: takes no pointers and, with this flag, closes nothing.
-    let result = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            first,
-            libc::c_uint::MAX,
-            CLOSE_RANGE_CLOEXEC,
-        )
-    };
+/// Closes every descriptor from `first` on.
+///
+/// For the first moments of a process, which is all that has been leaked to it: what the daemon
+/// left open by mistake would stay open as long as the pod.
+pub(crate) fn close_from(first: RawFd) -> io::Result<()> {
+    // SAFETY: takes no pointers. That nobody owns the descriptors is upheld by the one caller,
+    // which has opened nothing above `first` yet.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, libc::c_uint::MAX, 0) };
     if result < 0 {
         Err(io::Error::last_os_error())
     } else {

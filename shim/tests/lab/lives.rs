@@ -304,3 +304,46 @@ fn an_oom_kill_is_noticed() {
     assert!(exit.oom_killed, "{exit:?}");
     shim.shutdown();
 }
+
+#[test]
+fn without_descriptors_left_requests_fail_and_the_pod_goes_on() {
+    needs_a_lab!();
+    let (scene, mut shim) = (Scene::new(), Shim::pod());
+    shim.daemon
+        .run(scene.container(shim.pid, "c", &["sleep", "600"]));
+    let pid = rustix::process::Pid::from_raw(shim.pid);
+    let limit = |most: u64| {
+        let files = rustix::process::Rlimit {
+            current: Some(most),
+            maximum: Some(4096),
+        };
+        rustix::process::prlimit(pid, rustix::process::Resource::Nofile, files).unwrap();
+    };
+    let open = || -> Vec<u64> {
+        let entries = std::fs::read_dir(format!("/proc/{}/fd", shim.pid)).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.map(|name| name.parse().unwrap()).collect()
+    };
+    // The limit is on numbers: those below it that are free have to be taken first.
+    let mut others = Vec::new();
+    while open().len() as u64 <= open().into_iter().max().unwrap() {
+        others.push(shim.connect());
+        others.last_mut().unwrap().state();
+    }
+    limit(open().len() as u64);
+    let create = scene.container(shim.pid, "d", &["true"]);
+    let failure = shim.daemon.ask(Call::Create(Box::new(create))).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::System, "{failure}");
+    let failure = shim
+        .daemon
+        .exec(scene.exec(1, "c", &["true"]), None)
+        .answer
+        .unwrap_err();
+    assert_eq!(failure.kind, FailureKind::System, "{failure}");
+    shim.connect().expect_close();
+    limit(4096);
+    shim.daemon.run(scene.container(shim.pid, "d", &["true"]));
+    assert_eq!(shim.daemon.exit("d").code, 0);
+    assert_eq!(shim.connect().state().containers.len(), 2);
+    shim.shutdown();
+}
