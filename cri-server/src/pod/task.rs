@@ -245,11 +245,12 @@ impl PodTask {
         self.containers.insert(id, Slot::new(view));
     }
 
-    /// Lives the life of a pod that an earlier daemon made.
-    pub async fn resume(self) {
+    /// Lives the life of a pod that an earlier daemon made. It is published at once, not when the
+    /// future is first polled: recovery removes what no published pod has.
+    pub fn resume(self) -> impl Future<Output = ()> + Send {
         self.publish();
         self.handle.started.send_replace(Some(Ok(())));
-        self.live().await;
+        self.live()
     }
 
     async fn live(mut self) {
