@@ -81,7 +81,27 @@ fn travels<M: Serialize + DeserializeOwned>(data: &[u8]) {
 }
 
 fn value(message: &impl Serialize) -> Value {
-    serde_json::to_value(message).expect("a message is JSON")
+    let mut value = serde_json::to_value(message).expect("a message is JSON");
+    sort_capabilities(&mut value);
+    value
+}
+
+/// Capabilities are sets, written in any order.
+fn sort_capabilities(value: &mut Value) {
+    let Value::Object(fields) = value else {
+        return;
+    };
+    for (name, field) in fields {
+        if name == "capabilities" {
+            for set in field.as_object_mut().into_iter().flat_map(|sets| sets.values_mut()) {
+                if let Value::Array(set) = set {
+                    set.sort_by_key(Value::to_string);
+                }
+            }
+        } else {
+            sort_capabilities(field);
+        }
+    }
 }
 
 fn pair() -> (OwnedFd, OwnedFd) {

@@ -7,8 +7,10 @@ use crate::Error;
 /// Field 22 of /proc/pid/stat, in clock ticks after boot.
 pub fn start_time(pid: i32) -> Result<u64, Error> {
     let path = format!("/proc/{pid}/stat");
-    let stat = fs::read_to_string(&path).map_err(|e| Error::system(format!("read {path}"), e))?;
-    parse_start_time(&stat).ok_or_else(|| Error::invalid(path, "not in the form of proc(5)"))
+    let stat = fs::read(&path).map_err(|e| Error::system(format!("read {path}"), e))?;
+    // A process may give itself a name that is not UTF-8.
+    parse_start_time(&String::from_utf8_lossy(&stat))
+        .ok_or_else(|| Error::invalid(path, "not in the form of proc(5)"))
 }
 
 /// The second field is the command's name in parentheses, which may itself hold blanks and

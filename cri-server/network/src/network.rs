@@ -135,6 +135,8 @@ impl Draft {
             "loadOnlyInlinedPlugins": true,
             "plugins": self.plugins,
         });
+        // A record is read to the same depth as a file, and this lies deeper in one.
+        serde_json::from_str::<Value>(&json!({ "network": document }).to_string())?;
         let plugin = |(index, object)| {
             Plugin::new(object, &self.name, self.version).map_err(|e| ConfigError::Plugin {
                 number: index + 1,
@@ -365,6 +367,14 @@ mod tests {
             let error = parse(json).unwrap_err().to_string();
             assert!(error.contains(expected), "{json}: {error}");
         }
+    }
+
+    #[test]
+    fn what_is_too_deep_for_a_record_is_refused() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let of = |depth| parse(&format!(r#"{{"name":"n","type":"a","x":{}}}"#, nested(depth)));
+        assert!(of(100).is_ok());
+        assert!(of(126).unwrap_err().to_string().contains("recursion limit"));
     }
 
     proptest! {

@@ -76,7 +76,9 @@ fn open(pid: i32) -> io::Result<AsyncFd<OwnedFd>> {
 /// Field 22 of /proc/pid/stat. The second field is the command in parentheses and may contain
 /// anything, so the fields are counted from the last parenthesis.
 pub fn start_time(pid: i32) -> io::Result<u64> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    // A process may give itself a name that is not UTF-8.
+    let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
+    let stat = String::from_utf8_lossy(&stat);
     parse_start_time(&stat)
         .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has no start time: {stat:?}")))
 }

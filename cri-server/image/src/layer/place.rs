@@ -211,6 +211,13 @@ impl Extractor {
     /// Counts a file system object that will take `bytes`, and looks at free space now and then.
     pub(super) fn count(&mut self, bytes: u64) -> Result<(), LayerError> {
         self.done.inodes += 1;
+        // Directories without an entry of their own count, too: one entry may imply thousands.
+        if self.done.inodes > self.limits.entries {
+            return Err(LayerError::Limit {
+                limit: self.limits.entries,
+                unit: "entries",
+            });
+        }
         self.done.bytes += bytes;
         self.unchecked += bytes;
         if self.unchecked < CHECK_SPACE_EVERY {

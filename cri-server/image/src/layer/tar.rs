@@ -238,13 +238,18 @@ impl<R: BufRead> Reader<R> {
             b'6' => Kind::Fifo,
             flag => return Err(malformed(format!("entry of unknown type {flag:#04x}"))),
         };
+        let (uid, gid) = (pax.uid.unwrap_or(header.uid), pax.gid.unwrap_or(header.gid));
+        // To chown(2) it means "leave it as it is": the file would stay root's.
+        if uid == u32::MAX || gid == u32::MAX {
+            return Err(malformed("user or group number 4294967295 names nobody"));
+        }
         let mut entry = Entry {
             path,
             link: pax.linkpath.take().or(link).unwrap_or(header.link),
             kind,
             mode: header.mode,
-            uid: pax.uid.unwrap_or(header.uid),
-            gid: pax.gid.unwrap_or(header.gid),
+            uid,
+            gid,
             mtime: pax.mtime.unwrap_or((header.mtime, 0)),
             device: header.device,
             size: 0,
