@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use skiff_cri::v1::{
-    ContainerConfig, ListPodSandboxRequest, PodSandboxConfig, PodSandboxFilter, SecurityProfile,
-    security_profile,
+    ContainerConfig, ListPodSandboxRequest, NamespaceMode, PodSandboxConfig, PodSandboxFilter,
+    SecurityProfile, security_profile,
 };
 use skiff_integration::client::{self, BUSYBOX, Cri};
 use skiff_integration::figures::Column;
@@ -162,6 +162,10 @@ impl Shape {
         let label = std::process::id().to_string();
         pod.labels.insert(LABEL.to_owned(), label);
         let linux = pod.linux.get_or_insert_default();
+        // what a kubelet asks for by default; the zero value shares one PID namespace
+        let security = linux.security_context.get_or_insert_default();
+        let namespaces = security.namespace_options.get_or_insert_default();
+        namespaces.pid = NamespaceMode::Container.into();
         linux.cgroup_parent.clone_from(&self.cgroup_parent);
         let command: Vec<&str> = self.command.iter().map(String::as_str).collect();
         let mut container = client::container("main", &command, &pod);
