@@ -132,15 +132,17 @@ const MAJOR: u8 = 4;
 const MINOR: u8 = 5;
 const SCRATCH: u8 = 6;
 
-/// The program; `None` when everything is allowed anyway.
+/// The program; `None` when everything is allowed anyway. It ends with the first rule, from the
+/// last, that fits everything: the kernel refuses programs with parts that are never reached.
 fn program(rules: &[Rule]) -> Option<Vec<Instruction>> {
-    let everything =
-        |rule: &Rule| rule.kind.is_none() && rule.major.is_none() && rule.minor.is_none();
-    let decisive = rules
-        .iter()
-        .rev()
-        .find(|rule| !rule.allow || everything(rule));
-    if decisive.is_some_and(|rule| rule.allow && rule.access == ALL) {
+    let decides = |rule: &Rule| {
+        let any_device = rule.kind.is_none() && rule.major.is_none() && rule.minor.is_none();
+        any_device && rule.access == ALL
+    };
+    let start = rules.iter().rposition(decides);
+    let default = start.is_some_and(|at| rules[at].allow);
+    let rest = &rules[start.map_or(0, |at| at + 1)..];
+    if default && rest.iter().all(|rule| rule.allow) {
         return None;
     }
     let mut program = vec![
@@ -151,22 +153,21 @@ fn program(rules: &[Rule]) -> Option<Vec<Instruction>> {
         load(MAJOR, 4),
         load(MINOR, 8),
     ];
-    let rules: Vec<Rule> = rules.iter().copied().chain(always()).collect();
+    let rules: Vec<Rule> = rest.iter().copied().chain(always()).collect();
     for rule in rules.iter().rev() {
         append(&mut program, rule);
     }
-    program.extend([alu(MOVE, RESULT, 0, 0), EXIT]);
+    program.extend([alu(MOVE, RESULT, 0, default.into()), EXIT]);
     Some(program)
 }
 
 /// Appends a rule: tests that skip to what follows it when it does not fit, then its answer.
 fn append(program: &mut Vec<Instruction>, rule: &Rule) {
-    let mut tests = Vec::new();
-    for (register, wanted) in [(KIND, rule.kind), (MAJOR, rule.major), (MINOR, rule.minor)] {
-        if let Some(wanted) = wanted {
-            tests.push(Test::Equal(register, wanted));
-        }
-    }
+    let wanted = [(KIND, rule.kind), (MAJOR, rule.major), (MINOR, rule.minor)];
+    let tests: Vec<_> = wanted
+        .into_iter()
+        .filter_map(|(register, wanted)| Some((register, wanted?)))
+        .collect();
     let mut body = Vec::new();
     if rule.access != ALL {
         body.push(alu(MOVE_REGISTER, SCRATCH, ACCESS, 0));
@@ -179,15 +180,11 @@ fn append(program: &mut Vec<Instruction>, rule: &Rule) {
         });
     }
     body.extend([alu(MOVE, RESULT, 0, rule.allow.into()), EXIT]);
-    for (index, Test::Equal(register, wanted)) in tests.iter().enumerate() {
+    for (index, (register, wanted)) in tests.iter().enumerate() {
         let skip = tests.len() - index - 1 + body.len();
         program.push(jump(JUMP_UNEQUAL, *register, 0, skip as i16, *wanted));
     }
     program.extend(body);
-}
-
-enum Test {
-    Equal(u8, i32),
 }
 
 /// Operations of linux/bpf.h, in 32 bits.
@@ -332,6 +329,28 @@ mod tests {
         }
     }
 
+    /// Every instruction can be reached, and every jump stays inside.
+    fn is_well_formed(program: &[Instruction]) -> bool {
+        let mut reached = vec![false; program.len()];
+        let mut todo = vec![0];
+        while let Some(at) = todo.pop() {
+            if at >= program.len() {
+                return false;
+            }
+            if std::mem::replace(&mut reached[at], true) || program[at] == EXIT {
+                continue;
+            }
+            if matches!(
+                program[at].code,
+                JUMP_EQUAL | JUMP_UNEQUAL | JUMP_UNEQUAL_REGISTER
+            ) {
+                todo.push(at + 1 + program[at].offset as usize);
+            }
+            todo.push(at + 1);
+        }
+        reached.into_iter().all(|reached| reached)
+    }
+
     fn rule() -> impl Strategy<Value = Rule> {
         let number = || proptest::option::of(0i32..3);
         (
@@ -356,6 +375,7 @@ mod tests {
             rules in proptest::collection::vec(rule(), 0..8),
             kind in 1i32..3, access in 1u8..8, major in 0i32..4, minor in 0i32..4,
         ) {
+            prop_assert!(program(&rules).is_none_or(|program| is_well_formed(&program)));
             let expected = allowed(&rules, kind, access, major, minor);
             let got = program(&rules).is_none_or(|p| ask(&p, kind, access, major, minor));
             prop_assert_eq!(got, expected);

@@ -6,7 +6,8 @@ use std::io::Write;
 use crate::args::{Args, LogFormat};
 
 /// Reports an error in both places.
-pub(crate) fn report(args: &Args, message: &str) {
+pub(crate) fn report(args: &Args, error: &anyhow::Error) {
+    let message = &describe(error);
     line(message);
     let Some(path) = &args.log else { return };
     let text = match args.log_format {
@@ -20,6 +21,18 @@ pub(crate) fn report(args: &Args, message: &str) {
     if let Err(e) = file.and_then(|mut file| file.write_all(text.as_bytes())) {
         line(&format!("write log {}: {e}", path.display()));
     }
+}
+
+/// An error and its causes; those that the message above them has told already are left out.
+fn describe(error: &anyhow::Error) -> String {
+    let mut text = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !text.ends_with(&cause) {
+            text.push_str(": ");
+            text.push_str(&cause);
+        }
+    }
+    text
 }
 
 /// A line on standard error, whose loss is nobody's fault that could be told.
@@ -60,6 +73,14 @@ fn rfc3339(seconds: u64, nanos: u32) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn cause_is_told_once() {
+        let cause = std::io::Error::other("no room");
+        let inner = skiff_runtime::Error::system("make /x", cause);
+        let error = anyhow::Error::from(inner).context("create c");
+        assert_eq!(describe(&error), "create c: make /x: no room");
+    }
 
     #[test]
     fn dates() {

@@ -38,7 +38,7 @@ fn main() -> ExitCode {
     match run(&args) {
         Ok(code) => code,
         Err(error) => {
-            log::report(&args, &format!("{error:#}"));
+            log::report(&args, &error);
             ExitCode::FAILURE
         }
     }
