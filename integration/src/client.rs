@@ -53,8 +53,11 @@ impl Cri {
         Ok(self.image.pull_image(request).await?.into_inner().image_ref)
     }
 
-    /// RunPodSandbox with the default handler.
+    /// RunPodSandbox with the default handler, in a log directory made first, as a kubelet does.
     pub async fn run_pod(&mut self, config: &PodSandboxConfig) -> Result<String, Status> {
+        if !config.log_directory.is_empty() {
+            std::fs::create_dir_all(&config.log_directory)?;
+        }
         let request = RunPodSandboxRequest {
             config: Some(config.clone()),
             ..Default::default()

@@ -81,11 +81,34 @@ struct Content {
     dropped: AtomicUsize,
 }
 
+fn seed() -> u64 {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    NEXT.fetch_add(1, Ordering::Relaxed)
+}
+
 impl Registry {
     /// Serves an image whose layer is one file of `size` bytes that do not compress. No two
     /// registries serve the same layer, so that none is there already.
     pub fn serve(size: usize) -> anyhow::Result<Self> {
-        let content = Arc::new(Content::new(size)?);
+        let mut random = seed();
+        let byte = || {
+            random = random
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            random.to_be_bytes()[0]
+        };
+        Self::serve_file(&std::iter::repeat_with(byte).take(size).collect::<Vec<_>>())
+    }
+
+    /// The same with bytes that compress to almost nothing.
+    pub fn serve_inflating(size: usize) -> anyhow::Result<Self> {
+        let mut file = vec![b'x'; size];
+        file[..8].copy_from_slice(&seed().to_be_bytes());
+        Self::serve_file(&file)
+    }
+
+    fn serve_file(file: &[u8]) -> anyhow::Result<Self> {
+        let content = Arc::new(Content::new(file)?);
         let listener = TcpListener::bind("127.0.0.1:0").context("listen")?;
         let address = listener.local_addr()?;
         let shared = Arc::clone(&content);
@@ -111,22 +134,13 @@ impl Registry {
 }
 
 impl Content {
-    fn new(size: usize) -> anyhow::Result<Self> {
-        static SEED: AtomicU64 = AtomicU64::new(1);
-        let mut random = SEED.fetch_add(1, Ordering::Relaxed);
-        let mut byte = || {
-            random = random
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1_442_695_040_888_963_407);
-            random.to_be_bytes()[0]
-        };
-        let file: Vec<u8> = (0..size).map(|_| byte()).collect();
+    fn new(file: &[u8]) -> anyhow::Result<Self> {
         let mut header = tar::Header::new_gnu();
-        header.set_size(u64::try_from(size)?);
+        header.set_size(u64::try_from(file.len())?);
         header.set_mode(0o644);
         header.set_cksum();
         let mut archive = tar::Builder::new(Vec::new());
-        archive.append_data(&mut header, "file", file.as_slice())?;
+        archive.append_data(&mut header, "file", file)?;
         let raw = archive.into_inner()?;
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(&raw)?;
@@ -223,7 +237,8 @@ impl Content {
         match fault {
             Fault::LyingLayer => {
                 let mut layer = self.layer.clone();
-                layer[half] ^= 1;
+                // the time stamp of the gzip header: the content still inflates
+                layer[4] ^= 1;
                 reply(stream, 200, LAYER, &layer, body)
             }
             Fault::ShortLayer => part(stream, self.layer.len(), &self.layer[..half]),

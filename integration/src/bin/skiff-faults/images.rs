@@ -18,7 +18,15 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A registry that the daemon speaks plain HTTP to.
 fn registry(size: usize) -> anyhow::Result<Registry> {
-    let registry = Registry::serve(size)?;
+    trusted(Registry::serve(size)?)
+}
+
+/// The same, with a layer that is small until it is unpacked.
+fn inflating(size: usize) -> anyhow::Result<Registry> {
+    trusted(Registry::serve_inflating(size)?)
+}
+
+fn trusted(registry: Registry) -> anyhow::Result<Registry> {
     let host = registry.host();
     let dir = format!("/etc/skiff/certs.d/{host}");
     std::fs::create_dir_all(&dir)?;
@@ -67,7 +75,7 @@ pub(crate) async fn references_that_are_no_references(node: &mut Node) -> anyhow
     )?;
     for image in [
         "",
-        "UPPER/case",
+        "lab/UPPER",
         "a b",
         "lab/x@sha256:12",
         "http://lab/x",
@@ -148,6 +156,7 @@ pub(crate) async fn a_registry_that_refuses(node: &mut Node) -> anyhow::Result<(
             // not found may also be said in words
             "404" => ["404", "not found"].as_slice(),
             "401" => ["401", "nauthorized", "credentials", "denied"].as_slice(),
+            "429" => ["429"].as_slice(),
             // the kubelet looks for this word and backs off
             _ => ["RegistryUnavailable"].as_slice(),
         };
@@ -171,12 +180,12 @@ pub(crate) async fn a_layer_that_stalls(node: &mut Node) -> anyhow::Result<()> {
     fails(&mut node.cri, &image).await.map(drop)
 }
 
-/// A daemon whose root is 24 MiB: a layer of 64 MiB fails with the reason, its space comes back,
+/// A daemon whose root is 160 MiB: a layer of that size fails with the reason, its space comes back,
 /// and an image that fits can be pulled.
 pub(crate) async fn a_full_disk_during_unpack(node: &mut Node) -> anyhow::Result<()> {
     let root = Path::new("/run/small");
     std::fs::create_dir_all(root)?;
-    mount_tmpfs(root, "24M")?;
+    mount_tmpfs(root, "160M")?;
     let outcome = on_small_disk(node, root).await;
     // lazily: a daemon that was killed may not have let go of it yet
     Command::new("umount")
@@ -206,7 +215,7 @@ async fn on_small_disk(node: &Node, root: &Path) -> anyhow::Result<()> {
     )
     .await?;
     let before = used(root)?;
-    let large = format!("{}/good:latest", registry(64 << 20)?.host());
+    let large = format!("{}/good:latest", inflating(160 << 20)?.host());
     let status = fails(&mut cri, &large).await?;
     says("PullImage", &status.message().to_lowercase(), &["space"])?;
     let deadline = Instant::now() + Duration::from_secs(10);
