@@ -356,6 +356,10 @@ impl PodTask {
             }
         }
         let ended = slot.view.state.exit().is_some();
+        if let Some(exit) = slot.view.state.exit() {
+            let (code, reason) = (exit.code, &exit.reason);
+            tracing::info!(container = %id, pod = %self.record.id, code, reason, "ended");
+        }
         let waiters =
             if ended { std::mem::take(&mut slot.stop_waiters) } else { Vec::new() };
         if ended {

@@ -33,12 +33,16 @@ pub fn dns(config: &PodSandboxConfig) -> skiff_cni::Dns {
     skiff_cni::Dns { servers: dns.servers, searches: dns.searches, options: dns.options }
 }
 
-/// The host name of a pod with a UTS namespace: the request's, else the pod's name.
+/// The host name of a pod with a UTS namespace: the request's, else the pod's name, cut as a
+/// kubelet cuts it.
 pub fn pod_hostname(config: &PodSandboxConfig) -> String {
+    const LONGEST: usize = 63;
     if !config.hostname.is_empty() {
         return config.hostname.clone();
     }
-    config.metadata.as_ref().map(|metadata| metadata.name.clone()).unwrap_or_default()
+    let name = config.metadata.as_ref().map_or("", |metadata| &metadata.name);
+    let cut = name.char_indices().nth(LONGEST).map_or(name, |(at, _)| &name[..at]);
+    cut.trim_end_matches(['-', '.']).to_owned()
 }
 
 /// The name of the host itself.
@@ -99,6 +103,19 @@ mod tests {
         assert_eq!(read(RESOLV_CONF), "nameserver 10.96.0.10\n");
         assert!(read(HOSTS).contains("10.0.0.7\tweb\n"));
         assert_eq!(read(HOSTNAME), "web\n");
+    }
+
+    /// The kernel takes at most 64 bytes; a pod's name may have 253.
+    #[test]
+    fn a_long_name_is_cut_and_a_long_host_name_is_not() {
+        let name = format!("{}-{}", "a".repeat(62), "b".repeat(100));
+        let mut config = PodSandboxConfig {
+            metadata: Some(PodSandboxMetadata { name: name.clone(), ..<_>::default() }),
+            ..<_>::default()
+        };
+        assert_eq!(pod_hostname(&config), "a".repeat(62));
+        config.hostname = name.clone();
+        assert_eq!(pod_hostname(&config), name);
     }
 
     #[test]

@@ -12,7 +12,7 @@ mod containers;
 mod pods;
 mod sweep;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -37,8 +37,7 @@ struct Records {
     containers: BTreeMap<Id, Vec<ContainerRecord>>,
 }
 
-/// Brings every pod back and then lets clients ask for them. Returns the pods and containers that
-/// are known, and removes what belongs to none.
+/// Brings every pod back, lets clients ask for them, and then removes what belongs to none.
 pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) {
     let mut records = load(daemon);
     let containers = records.containers.values().flatten();
@@ -57,8 +56,9 @@ pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) {
     for record in records.containers.into_values().flatten() {
         containers::remove(daemon, &record).await;
     }
+    let orphans = sweep::look(daemon, images);
     daemon.recovered.send_replace(true);
-    sweep::run(daemon, images).await;
+    orphans.remove(daemon, images).await;
 }
 
 fn load(daemon: &Daemon) -> Records {
@@ -109,19 +109,3 @@ fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
     }
 }
 
-/// The ids of all that is there now.
-fn known(daemon: &Daemon) -> Known {
-    let mut known = Known::default();
-    for pod in daemon.store.pods() {
-        let view = pod.view();
-        known.containers.extend(view.containers.keys().map(ToString::to_string));
-        known.pods.insert(pod.id().to_string());
-    }
-    known
-}
-
-#[derive(Default)]
-struct Known {
-    pods: HashSet<String>,
-    containers: HashSet<String>,
-}

@@ -18,7 +18,7 @@ use crate::pod::stop::{Remains, give_back};
 use crate::pod::task::PodTask;
 use crate::pod::{Facts, PodHandle};
 use crate::shim::connect::connect_to;
-use crate::shim::{Shim, ShimError};
+use crate::shim::{Client, Shim, ShimError};
 use crate::telemetry::chain;
 
 /// Brings a pod back with its containers; undoes one that had not been started.
@@ -66,6 +66,7 @@ pub(super) async fn bring_back(
         return;
     }
     let shim_client = shim.as_ref().map(|shim| shim.client.clone());
+    forget_strangers(&containers, &states, shim_client.as_ref()).await;
     let rebooted = record.boot_id != daemon.boot_id;
     let mut task = PodTask::new(Arc::clone(daemon), handle, inbox, record, shim);
     for container in containers {
@@ -78,6 +79,20 @@ pub(super) async fn bring_back(
         }
     }
     tokio::spawn(task.resume());
+}
+
+/// Has the shim forget containers whose records are gone.
+async fn forget_strangers(
+    known: &[ContainerRecord],
+    told: &HashMap<String, ContainerState>,
+    client: Option<&Client>,
+) {
+    let Some(client) = client else { return };
+    for id in told.keys().filter(|id| known.iter().all(|record| record.id.as_str() != *id)) {
+        if let Err(error) = client.delete(id).await {
+            tracing::error!(container = id, error = chain(&error), "the shim does not forget it");
+        }
+    }
 }
 
 struct Found {

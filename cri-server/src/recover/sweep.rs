@@ -1,12 +1,13 @@
 //! Finds and removes what no record names: left by a record that could not be read, or by a
-//! daemon that died between removing a record and noticing that something was in the way.
+//! daemon that died after it had removed a record.
 //!
-//! Runs beside clients' requests, so everything is looked at twice: what is found before the
-//! names of living pods are taken cannot belong to a pod made later.
+//! [`look`] runs before clients may ask for pods, so nothing it finds can belong to a pod of this
+//! daemon that is still being made; removing may then take its time.
 
+use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::{Known, entries, known};
+use super::entries;
 use crate::cgroup;
 use crate::daemon::Daemon;
 use crate::id::Id;
@@ -15,95 +16,102 @@ use crate::netns;
 use crate::shim::connect::connect_client;
 use crate::telemetry::chain;
 
-/// Everything that could be ours.
-struct Found {
+/// What is no pod's and no container's.
+pub(super) struct Orphans {
     shims: Vec<PathBuf>,
+    cgroups: Vec<PathBuf>,
     netns: Vec<PathBuf>,
-    cgroups: Vec<(PathBuf, Id)>,
     snapshots: Vec<String>,
+    /// Pods that plugins may hold something for.
+    attached: bool,
+    /// All pods that are there.
+    pods: Vec<String>,
 }
 
-pub(super) async fn run(daemon: &Daemon, images: &skiff_image::Store) {
-    let found = Found {
+/// Compares what there is with what is known.
+pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
+    let mut known = HashSet::new();
+    let mut shims = HashSet::new();
+    let mut namespaces = HashSet::new();
+    let pods = daemon.store.pods();
+    for pod in &pods {
+        let view = pod.view();
+        known.extend(view.containers.keys().cloned());
+        known.insert(pod.id().clone());
+        shims.extend(view.shim.iter().map(|shim| daemon.layout.shim(shim.client.shim())));
+        namespaces.insert(daemon.layout.netns(pod.id()));
+    }
+    let is_ours = |path: &PathBuf| {
+        path.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.starts_with(NETNS_PREFIX))
+    };
+    let mut orphans = Orphans {
         shims: daemon.earlier_shims.clone(),
         netns: entries(&daemon.layout.netns),
-        cgroups: cgroup::scan(&daemon.cgroup_root),
+        cgroups: Vec::new(),
         snapshots: images.snapshots().list().unwrap_or_default(),
+        attached: false,
+        pods: pods.iter().map(|pod| pod.id().to_string()).collect(),
     };
-    let known = known(daemon);
-    shims(daemon, found.shims).await;
-    cgroups(&known, found.cgroups).await;
-    networks(daemon, &known).await;
-    namespaces(daemon, found.netns);
-    for id in found.snapshots.iter().filter(|id| !known.containers.contains(*id)) {
-        if let Err(error) = images.snapshots().remove(id) {
-            tracing::error!(snapshot = id, error = chain(&error), "a snapshot of nobody stays");
-        }
-    }
-}
-
-/// Ends the shims of an earlier daemon that are no pod's. A spare ends by itself when its daemon
-/// does; its directory may be left.
-async fn shims(daemon: &Daemon, found: Vec<PathBuf>) {
-    for dir in found {
-        let name = dir.file_name().unwrap_or_default().to_string_lossy().into_owned();
-        let own = daemon.store.pods().iter().any(|pod| {
-            pod.view().shim.as_ref().is_some_and(|shim| shim.client.shim() == name)
-        });
-        if own {
-            continue;
-        }
-        if let Ok((client, _events)) = connect_client(&name, &dir) {
-            tracing::warn!(shim = name, "ending a shim that is no pod's");
-            let _ = client.shutdown().await;
-        }
-        let _ = std::fs::remove_dir_all(&dir);
-    }
-}
-
-async fn cgroups(known: &Known, found: Vec<(PathBuf, Id)>) {
-    for (path, id) in found {
-        if known.containers.contains(id.as_str()) || known.pods.contains(id.as_str()) {
-            continue;
-        }
-        tracing::warn!(cgroup = %path.display(), "emptying a cgroup that is no container's");
-        match cgroup::kill(&path).await {
-            Ok(true) => {}
-            Ok(false) => tracing::error!(cgroup = %path.display(), "its processes do not end"),
-            Err(error) => tracing::error!(cgroup = %path.display(), %error, "it stays"),
-        }
-        // Its parent may be one that we made for a pod.
-        if let Some(parent) = path.parent()
-            && parent.file_name().and_then(|name| name.to_str()).and_then(Id::parse).is_some()
-        {
-            let _ = cgroup::remove(parent);
-        }
-    }
-}
-
-async fn networks(daemon: &Daemon, known: &Known) {
-    let valid: Vec<String> = known.pods.iter().cloned().collect();
+    orphans.shims.retain(|path| !shims.contains(path));
+    orphans.netns.retain(|path| is_ours(path) && !namespaces.contains(path));
+    orphans.snapshots.retain(|id| !known.contains(id.as_str()));
+    let cgroups = cgroup::scan(&daemon.cgroup_root).into_iter();
+    orphans.cgroups.extend(cgroups.filter(|(_, id)| !known.contains(id)).map(|(path, _)| path));
     let attached = daemon.cni.cached().unwrap_or_default();
-    if attached.iter().all(|id| known.pods.contains(id)) {
-        return;
-    }
-    if let Err(error) = daemon.cni.gc(&valid).await {
-        tracing::error!(error = chain(&error), "networks of pods that are gone stay attached");
+    orphans.attached = attached.iter().any(|id| !known.contains(id.as_str()));
+    orphans
+}
+
+impl Orphans {
+    /// Removes them all; what cannot be removed is logged and left for the next start.
+    pub(super) async fn remove(self, daemon: &Daemon, images: &skiff_image::Store) {
+        for dir in self.shims {
+            end_shim(&dir).await;
+        }
+        for path in self.cgroups {
+            empty_cgroup(&path).await;
+        }
+        if self.attached
+            && let Err(error) = daemon.cni.gc(&self.pods).await
+        {
+            tracing::error!(error = chain(&error), "networks of pods that are gone stay attached");
+        }
+        for path in self.netns {
+            tracing::warn!(path = %path.display(), "removing a network namespace of no pod");
+            if let Err(error) = netns::remove(&path) {
+                tracing::error!(path = %path.display(), %error, "it stays");
+            }
+        }
+        for id in self.snapshots {
+            if let Err(error) = images.snapshots().remove(&id) {
+                tracing::error!(snapshot = id, error = chain(&error), "a snapshot of nobody stays");
+            }
+        }
     }
 }
 
-fn namespaces(daemon: &Daemon, found: Vec<PathBuf>) {
-    let pods = daemon.store.pods();
-    for path in found {
-        let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let ours = name.starts_with(NETNS_PREFIX);
-        let known = pods.iter().any(|pod| daemon.layout.netns(pod.id()) == path);
-        if !ours || known {
-            continue;
-        }
-        tracing::warn!(path = %path.display(), "removing a network namespace that is no pod's");
-        if let Err(error) = netns::remove(&path) {
-            tracing::error!(path = %path.display(), %error, "it stays");
-        }
+/// Ends a shim of an earlier daemon. A spare has ended by itself; its directory may be left.
+async fn end_shim(dir: &PathBuf) {
+    let name = dir.file_name().unwrap_or_default().to_string_lossy();
+    if let Ok((client, _events)) = connect_client(&name, dir)
+        && client.shutdown().await.is_ok()
+    {
+        tracing::warn!(shim = %name, "ended a shim of no pod");
+    }
+    let _ = std::fs::remove_dir_all(dir);
+}
+
+async fn empty_cgroup(path: &PathBuf) {
+    tracing::warn!(cgroup = %path.display(), "emptying a cgroup of no container");
+    match cgroup::kill(path).await {
+        Ok(true) => {}
+        Ok(false) => tracing::error!(cgroup = %path.display(), "its processes do not end"),
+        Err(error) => tracing::error!(cgroup = %path.display(), %error, "it stays"),
+    }
+    // Its parent may be one that we made for a pod, of whose containers this was the last.
+    if let Some(parent) = path.parent()
+        && parent.file_name().and_then(|name| name.to_str()).and_then(Id::parse).is_some()
+    {
+        let _ = std::fs::remove_dir(parent);
     }
 }

@@ -4,10 +4,14 @@
 //! the pod that has just taken a spare does not share its processor with the next spare's start.
 //! A spare nobody takes dies with the daemon: its channel closes.
 
+use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use skiff_shim_proto::PROTOCOL;
 use skiff_shim_proto::message::Event;
 use tokio::sync::{mpsc, oneshot};
@@ -26,8 +30,10 @@ const RETRY: Duration = Duration::from_secs(5);
 /// The pool. Clones share it.
 #[derive(Clone)]
 pub struct Pool {
-    wanted: mpsc::UnboundedSender<oneshot::Sender<Result<Shim, ShimError>>>,
+    wanted: mpsc::UnboundedSender<Request>,
 }
+
+type Request = oneshot::Sender<Result<Shim, ShimError>>;
 
 impl Pool {
     /// Keeps `size` spares under `shims`. Needs a tokio runtime.
@@ -96,39 +102,83 @@ async fn discard(mut shim: Shim, error: ShimError) -> ShimError {
     error
 }
 
+type Starting = Pin<Box<dyn Future<Output = Result<Shim, ShimError>> + Send>>;
+
+/// The keeper's books.
+struct Keeper {
+    starter: Arc<Starter>,
+    spares: Vec<Shim>,
+    starting: FuturesUnordered<Starting>,
+    /// Those who came when there was no spare.
+    waiting: VecDeque<Request>,
+    /// How long to rest before the next spare is started.
+    rest: Duration,
+}
+
 /// Serves requests from spares and keeps their number up.
-async fn keep(
-    starter: Starter,
-    size: usize,
-    mut requests: mpsc::UnboundedReceiver<oneshot::Sender<Result<Shim, ShimError>>>,
-) {
-    let mut spares: Vec<Shim> = Vec::with_capacity(size);
-    let mut rest = Duration::ZERO;
+async fn keep(starter: Starter, size: usize, mut requests: mpsc::UnboundedReceiver<Request>) {
+    let mut keeper = Keeper {
+        starter: Arc::new(starter),
+        spares: Vec::with_capacity(size),
+        starting: FuturesUnordered::new(),
+        waiting: VecDeque::new(),
+        rest: Duration::ZERO,
+    };
     loop {
-        let refill = spares.len() < size;
+        let short = keeper.spares.len() + keeper.starting.len() < size + keeper.waiting.len();
         tokio::select! {
             biased;
-            request = requests.recv() => {
-                let Some(request) = request else { return };
-                let shim = match living(&mut spares) {
-                    Some(shim) => Ok(shim),
-                    None => starter.start().await,
-                };
-                rest = REST;
-                if let Err(Ok(unwanted)) = request.send(shim) {
-                    spares.push(unwanted);
+            request = requests.recv() => match request {
+                Some(request) => keeper.serve(request),
+                None => return,
+            },
+            Some(started) = keeper.starting.next() => keeper.started(started),
+            () = tokio::time::sleep(keeper.rest), if short => keeper.start(),
+        }
+    }
+}
+
+impl Keeper {
+    fn start(&mut self) {
+        let starter = Arc::clone(&self.starter);
+        self.starting.push(Box::pin(async move { starter.start().await }));
+    }
+
+    fn serve(&mut self, request: Request) {
+        self.rest = REST;
+        match living(&mut self.spares) {
+            Some(shim) => self.hand_over(request, shim),
+            None => {
+                self.waiting.push_back(request);
+                if self.starting.len() < self.waiting.len() {
+                    self.start();
                 }
             }
-            () = tokio::time::sleep(rest), if refill => match starter.start().await {
-                Ok(shim) => {
-                    spares.push(shim);
-                    rest = Duration::ZERO;
-                }
-                Err(error) => {
-                    tracing::error!(error = crate::telemetry::chain(&error), "no spare shim");
-                    rest = RETRY;
-                }
-            },
+        }
+    }
+
+    fn started(&mut self, started: Result<Shim, ShimError>) {
+        match (started, self.waiting.pop_front()) {
+            (Ok(shim), Some(request)) => self.hand_over(request, shim),
+            (Ok(shim), None) => {
+                self.spares.push(shim);
+                self.rest = Duration::ZERO;
+            }
+            (Err(error), Some(request)) => {
+                self.rest = RETRY;
+                let _ = request.send(Err(error));
+            }
+            (Err(error), None) => {
+                tracing::error!(error = crate::telemetry::chain(&error), "no spare shim");
+                self.rest = RETRY;
+            }
+        }
+    }
+
+    fn hand_over(&mut self, request: Request, shim: Shim) {
+        // One who has gone meanwhile leaves it to the next.
+        if let Err(Ok(shim)) = request.send(Ok(shim)) {
+            self.spares.push(shim);
         }
     }
 }

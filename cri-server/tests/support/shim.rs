@@ -1,0 +1,310 @@
+//! Shims that speak the protocol and run nothing. Each is a thread of the test, with a real
+//! process (`sleep`) to stand for it, and it outlives the daemon that started it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::{Arc, Mutex, Weak};
+
+use rustix::net::{
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, socket_with,
+    socketpair,
+};
+use rustix::process::{Pid, Signal, kill_process};
+use skiff_cri_server::shim::Process;
+use skiff_cri_server::shim::spawn::Spawn;
+use skiff_shim_proto::frame::{recv, send};
+use skiff_shim_proto::message::{
+    Adopt, Call, ContainerState, Create, Event, Exec, Failure, FailureKind, Message, PodState,
+    Reply, Request,
+};
+use skiff_shim_proto::record::ExitRecord;
+use skiff_shim_proto::{PROTOCOL, record::run_dir};
+
+/// How shims behave from now on.
+#[derive(Default)]
+pub struct Script {
+    /// Adoption fails.
+    pub refuse_adopt: Option<Failure>,
+    /// Creation fails.
+    pub refuse_create: Option<Failure>,
+    /// Creation is not answered.
+    pub silent_create: bool,
+    /// Starting fails.
+    pub refuse_start: Option<Failure>,
+    /// Signals that containers do not end from.
+    pub ignored: Vec<i32>,
+    /// Execs run until they are killed.
+    pub endless_exec: bool,
+    /// Signals that were sent, and what else was asked, in order.
+    pub log: Vec<String>,
+}
+
+/// All shims of a node.
+#[derive(Clone, Default)]
+pub struct Shims {
+    pub script: Arc<Mutex<Script>>,
+    all: Arc<Mutex<Vec<Weak<FakeShim>>>>,
+}
+
+struct FakeShim {
+    pid: i32,
+    script: Arc<Mutex<Script>>,
+    run_dir: PathBuf,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    pod: Option<Adopt>,
+    containers: BTreeMap<String, (ContainerState, PathBuf)>,
+    connections: Vec<Arc<OwnedFd>>,
+    execs: BTreeMap<u64, (u64, Arc<OwnedFd>)>,
+}
+
+impl Spawn for Shims {
+    fn spawn(&self, run_dir: &Path) -> io::Result<(OwnedFd, Process)> {
+        let (ours, theirs) =
+            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let child = Command::new("sleep").arg("3600").spawn()?;
+        let shim = Arc::new(FakeShim {
+            pid: i32::try_from(child.id()).unwrap(),
+            script: Arc::clone(&self.script),
+            run_dir: run_dir.into(),
+            state: Mutex::default(),
+        });
+        self.all.lock().unwrap().push(Arc::downgrade(&shim));
+        let listener =
+            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        bind(&listener, &SocketAddrUnix::new(run_dir.join(run_dir::SOCKET))?)?;
+        listen(&listener, 8)?;
+        let process = Process::of_child(child)?;
+        let ready =
+            Event::Ready { protocol: PROTOCOL, pid: shim.pid, start_time: process.id.start_time };
+        send(&theirs, &Message::Event(ready), &[]).unwrap();
+        let accepting = Arc::downgrade(&shim);
+        std::thread::spawn(move || {
+            while let Ok(connection) = accept(&listener) {
+                let Some(shim) = accepting.upgrade() else { return };
+                std::thread::spawn(move || shim.serve(connection));
+            }
+        });
+        std::thread::spawn(move || shim.serve(theirs));
+        Ok((ours, process))
+    }
+}
+
+impl Shims {
+    /// `kill -9` of the shim of a pod.
+    pub fn kill(&self, pod: &str) {
+        let shim = self.find(pod).expect("a shim of that pod");
+        shim.end();
+    }
+
+    /// A container of a pod ends by itself.
+    pub fn exit(&self, pod: &str, container: &str, code: i32) {
+        self.find(pod).expect("a shim of that pod").exit(container, code, 0, true);
+    }
+
+    /// A container of a pod ends without anybody being told, as if nobody were connected.
+    pub fn log(&self) -> Vec<String> {
+        self.script.lock().unwrap().log.clone()
+    }
+
+    /// Pods that have a living shim.
+    pub fn pods(&self) -> Vec<String> {
+        let all = self.all.lock().unwrap();
+        let living = all.iter().filter_map(Weak::upgrade);
+        living.filter_map(|shim| shim.state.lock().unwrap().pod.clone()).map(|p| p.pod_id).collect()
+    }
+
+    fn find(&self, pod: &str) -> Option<Arc<FakeShim>> {
+        let all = self.all.lock().unwrap();
+        all.iter().filter_map(Weak::upgrade).find(|shim| {
+            shim.state.lock().unwrap().pod.as_ref().is_some_and(|adopt| adopt.pod_id == pod)
+        })
+    }
+}
+
+impl FakeShim {
+    fn serve(self: Arc<Self>, connection: OwnedFd) {
+        let connection = Arc::new(connection);
+        self.state.lock().unwrap().connections.push(Arc::clone(&connection));
+        let mut buffer = Vec::new();
+        while let Ok((request, fds)) = recv::<Request>(&*connection, &mut buffer) {
+            let Request { seq, call } = request;
+            let last = matches!(call, Call::Shutdown);
+            if let Some(result) = self.answer(seq, call, fds, &connection) {
+                let _ = send(&*connection, &Message::Reply { seq, result }, &[]);
+            }
+            if last {
+                break;
+            }
+        }
+        let mut state = self.state.lock().unwrap();
+        state.connections.retain(|other| !Arc::ptr_eq(other, &connection));
+        let spare = state.pod.is_none();
+        drop(state);
+        if spare {
+            self.end();
+        }
+    }
+
+    /// Ends as a killed process does: connections close, the directory stays.
+    fn end(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.pod = None;
+        for connection in state.connections.drain(..) {
+            let _ = rustix::net::shutdown(connection.as_fd(), rustix::net::Shutdown::Both);
+        }
+        let _ = std::fs::remove_file(self.run_dir.join(run_dir::SOCKET));
+        let _ = kill_process(Pid::from_raw(self.pid).unwrap(), Signal::KILL);
+    }
+
+    fn answer(
+        &self,
+        seq: u64,
+        call: Call,
+        fds: Vec<OwnedFd>,
+        connection: &Arc<OwnedFd>,
+    ) -> Option<Result<Reply, Failure>> {
+        let mut script = self.script.lock().unwrap();
+        Some(match call {
+            Call::Adopt(adopt) => match script.refuse_adopt.clone() {
+                Some(failure) => Err(failure),
+                None => {
+                    if let Some(netns) = &adopt.netns {
+                        std::fs::write(netns, "").unwrap();
+                    }
+                    self.state.lock().unwrap().pod = Some(adopt);
+                    Ok(Reply::Adopted { init_pid: None })
+                }
+            },
+            Call::Create(_) if script.silent_create => return None,
+            Call::Create(create) => match script.refuse_create.clone() {
+                Some(failure) => Err(failure),
+                None => Ok(self.create(*create)),
+            },
+            Call::Start { id } => match script.refuse_start.clone() {
+                Some(failure) => Err(failure),
+                None => {
+                    let mut state = self.state.lock().unwrap();
+                    state.containers.get_mut(&id).unwrap().0.started_at = 1_000;
+                    Ok(Reply::Started { started_at: 1_000 })
+                }
+            },
+            Call::Exec(exec) => {
+                let endless = script.endless_exec;
+                script.log.push("exec".into());
+                return self.exec(seq, *exec, fds, endless, connection);
+            }
+            Call::KillExec { exec_id } => {
+                script.log.push("kill exec".into());
+                if let Some((seq, to)) = self.state.lock().unwrap().execs.remove(&exec_id) {
+                    let result = Ok(Reply::ExecExited { code: 137 });
+                    let _ = send(&*to, &Message::Reply { seq, result }, &[]);
+                }
+                Ok(Reply::Done)
+            }
+            Call::Kill { id, signal, all } => {
+                script.log.push(format!("kill {signal}{}", if all { " all" } else { "" }));
+                let ends = !script.ignored.contains(&signal);
+                drop(script);
+                if ends {
+                    self.exit(&id, 128 + signal, signal, true);
+                }
+                Ok(Reply::Done)
+            }
+            Call::Delete { id } => {
+                script.log.push("delete".into());
+                self.state.lock().unwrap().containers.remove(&id);
+                Ok(Reply::Done)
+            }
+            Call::ReopenLog { .. } => Ok(Reply::Done),
+            Call::State => {
+                let state = self.state.lock().unwrap();
+                Ok(Reply::State(PodState {
+                    pod_id: state.pod.as_ref().map(|adopt| adopt.pod_id.clone()),
+                    protocol: PROTOCOL,
+                    containers: state.containers.values().map(|(c, _)| c.clone()).collect(),
+                }))
+            }
+            Call::Shutdown => {
+                script.log.push("shutdown".into());
+                drop(script);
+                let ids: Vec<String> =
+                    self.state.lock().unwrap().containers.keys().cloned().collect();
+                for id in ids {
+                    self.exit(&id, 137, 9, false);
+                }
+                let _ = send(&**connection, &Message::Reply { seq, result: Ok(Reply::Done) }, &[]);
+                self.end();
+                return None;
+            }
+        })
+    }
+
+    fn create(&self, create: Create) -> Reply {
+        let container = ContainerState {
+            id: create.id.clone(),
+            pid: self.pid,
+            start_time: 1,
+            started_at: 0,
+            exit: None,
+        };
+        let mut state = self.state.lock().unwrap();
+        state.containers.insert(create.id, (container, create.exit_path));
+        Reply::Created { pid: self.pid, start_time: 1 }
+    }
+
+    fn exec(
+        &self,
+        seq: u64,
+        exec: Exec,
+        fds: Vec<OwnedFd>,
+        endless: bool,
+        connection: &Arc<OwnedFd>,
+    ) -> Option<Result<Reply, Failure>> {
+        let args = exec.process.args().clone().unwrap_or_default();
+        let mut streams = fds.into_iter().map(File::from);
+        let _ = writeln!(streams.next().unwrap(), "{}", args.join(" "));
+        let _ = streams.next().unwrap().write_all(b"oops");
+        if endless {
+            let mut state = self.state.lock().unwrap();
+            state.execs.insert(exec.exec_id, (seq, Arc::clone(connection)));
+            return None;
+        }
+        if args[0] == "/missing" {
+            let kind = FailureKind::Command { exit_code: 127 };
+            return Some(Err(Failure { kind, message: "exec /missing: no such file".into() }));
+        }
+        Some(Ok(Reply::ExecExited { code: 3 }))
+    }
+
+    /// Ends a container: the record first, then the word.
+    fn exit(&self, id: &str, code: i32, signal: i32, tell: bool) {
+        let mut state = self.state.lock().unwrap();
+        let Some((container, path)) = state.containers.get_mut(id) else { return };
+        if container.exit.is_some() {
+            return;
+        }
+        let record = ExitRecord {
+            version: 1,
+            id: id.into(),
+            code,
+            signal,
+            oom_killed: false,
+            started_at: container.started_at,
+            finished_at: 2_000,
+            start_error: None,
+        };
+        std::fs::write(path, serde_json::to_vec(&record).unwrap()).unwrap();
+        container.exit = Some(record.clone());
+        for connection in state.connections.iter().filter(|_| tell) {
+            let _ = send(&**connection, &Message::Event(Event::Exited(record.clone())), &[]);
+        }
+    }
+}
