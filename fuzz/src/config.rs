@@ -21,7 +21,10 @@ pub fn config_file(data: &[u8]) {
             return;
         }
     };
-    let written = loaded.config.to_toml().expect("a configuration can be written");
+    let written = loaded
+        .config
+        .to_toml()
+        .expect("a configuration can be written");
     let again = load(&path, written.as_bytes()).expect("what was written can be read");
     assert_eq!(again.config, loaded.config, "{written}");
 }

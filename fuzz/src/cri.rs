@@ -87,7 +87,10 @@ pub fn container_specification(data: &[u8]) {
         cmd: vec!["/bin/sh".into()],
         ..ImageConfig::default()
     };
-    let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
+    let context = config
+        .linux
+        .as_ref()
+        .and_then(|linux| linux.security_context.as_ref());
     let files = UserFiles::parse(b"root:x:0:0::/root:\nweb:x:33:33::/srv:\n", b"web:x:33:\n");
     let Ok(user) = resolve_user(context, &image.user, &files) else {
         return;

@@ -16,7 +16,10 @@ pub fn image_reference(data: &[u8]) {
     let full = reference.to_string();
     assert_eq!(full.parse().as_ref(), Ok(&reference), "{text:?} is {full}");
     assert!(full.bytes().all(|byte| byte.is_ascii_graphic()), "{full:?}");
-    assert!(reference.tag().is_some() || reference.digest().is_some(), "{full}");
+    assert!(
+        reference.tag().is_some() || reference.digest().is_some(),
+        "{full}"
+    );
     let path = reference.repository();
     let plain = |part: &str| !matches!(part, "" | "." | "..");
     assert!(path.split('/').all(plain), "{path}");
@@ -65,7 +68,12 @@ pub fn auth_challenge(data: &[u8]) {
         return;
     };
     let chosen = challenge::choose(text.lines());
-    let Some(Challenge::Bearer { realm, service, scope }) = &chosen else {
+    let Some(Challenge::Bearer {
+        realm,
+        service,
+        scope,
+    }) = &chosen
+    else {
         return;
     };
     assert!(!realm.is_empty());
@@ -75,7 +83,11 @@ pub fn auth_challenge(data: &[u8]) {
             header.push_str(&format!(",{name}={}", quoted(value)));
         }
     }
-    assert_eq!(challenge::choose([header.as_str()].into_iter()), chosen, "{header}");
+    assert_eq!(
+        challenge::choose([header.as_str()].into_iter()),
+        chosen,
+        "{header}"
+    );
 }
 
 fn quoted(text: &str) -> String {
@@ -102,10 +114,25 @@ pub fn hosts_file(data: &[u8]) {
     };
     assert!(!hosts.is_empty(), "there is always the registry itself");
     for host in &hosts {
-        let rest = host.base.strip_prefix("https://").or(host.base.strip_prefix("http://"));
+        let rest = host
+            .base
+            .strip_prefix("https://")
+            .or(host.base.strip_prefix("http://"));
         let rest = rest.expect("a URL of HTTP");
-        assert!(rest.starts_with(&host.name) && !host.name.is_empty(), "{host:?}");
-        assert!(!rest.ends_with('/') && !host.name.contains(['@', '/']), "{host:?}");
-        assert!(host.ca.iter().chain(&host.client).all(|path| path.is_absolute()), "{host:?}");
+        assert!(
+            rest.starts_with(&host.name) && !host.name.is_empty(),
+            "{host:?}"
+        );
+        assert!(
+            !rest.ends_with('/') && !host.name.contains(['@', '/']),
+            "{host:?}"
+        );
+        assert!(
+            host.ca
+                .iter()
+                .chain(&host.client)
+                .all(|path| path.is_absolute()),
+            "{host:?}"
+        );
     }
 }

@@ -23,9 +23,16 @@ pub fn cgroup_files(data: &[u8]) {
         text.lines().find_map(number)
     };
     assert_eq!(kills, first("oom_kill").unwrap_or(0), "{text:?}");
-    assert_eq!(frozen.expect("a readable file"), first("frozen") == Some(1), "{text:?}");
+    assert_eq!(
+        frozen.expect("a readable file"),
+        first("frozen") == Some(1),
+        "{text:?}"
+    );
     for pid in processes.expect("a readable file") {
-        assert!(text.lines().any(|line| line.parse() == Ok(pid)), "{pid} from {text:?}");
+        assert!(
+            text.lines().any(|line| line.parse() == Ok(pid)),
+            "{pid} from {text:?}"
+        );
     }
 }
 
@@ -36,13 +43,25 @@ pub fn process_name(data: &[u8]) {
     let me = rustix::thread::gettid().as_raw_nonzero().get();
     let look = || {
         let stat = process_tree::stat(me).map(|stat| (stat.parent, stat.session, stat.start_time));
-        (process::start_time(me).ok(), shim_process::start_time(me).ok(), stat)
+        (
+            process::start_time(me).ok(),
+            shim_process::start_time(me).ok(),
+            stat,
+        )
     };
     let before = look();
-    assert!(before.0.is_some() && before.0 == before.1 && before.2.is_some(), "{before:?}");
+    assert!(
+        before.0.is_some() && before.0 == before.1 && before.2.is_some(),
+        "{before:?}"
+    );
     let old = std::fs::read(COMM).expect("read the thread's name");
     std::fs::write(COMM, data).expect("name the thread");
     let after = look();
     std::fs::write(COMM, old.trim_ascii_end()).expect("name the thread again");
-    assert_eq!(after, before, "with the name {:?}", data.escape_ascii().to_string());
+    assert_eq!(
+        after,
+        before,
+        "with the name {:?}",
+        data.escape_ascii().to_string()
+    );
 }

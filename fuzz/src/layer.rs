@@ -43,7 +43,11 @@ fn unpack(archive: &[u8]) {
         }
         Err(error) => assert!(!error.to_string().is_empty()),
     }
-    assert_eq!(look(root), before, "something outside of the layer has changed");
+    assert_eq!(
+        look(root),
+        before,
+        "something outside of the layer has changed"
+    );
     assert!(!Path::new(FORBIDDEN).exists(), "{FORBIDDEN} was made");
     open_up(&root.join("store"));
 }
@@ -51,7 +55,13 @@ fn unpack(archive: &[u8]) {
 /// What is to stay as it is, and the empty layer: `outside` with a file and a directory, and a
 /// lower layer with links that lead everywhere.
 fn make_surroundings(root: &Path) {
-    for made in ["outside/dir", "store/fs", "store/replaced", "lower/usr/lib", "lower/etc"] {
+    for made in [
+        "outside/dir",
+        "store/fs",
+        "store/replaced",
+        "lower/usr/lib",
+        "lower/etc",
+    ] {
         fs::create_dir_all(root.join(made)).expect("make a directory");
     }
     for file in ["outside/file", "lower/etc/passwd", "lower/usr/lib/libc.so"] {
@@ -130,7 +140,10 @@ fn repair(archive: &mut [u8]) {
         let size = std::str::from_utf8(&header[124..136]).unwrap_or_default();
         let size = size.trim_matches([' ', '\0']);
         let size = usize::from_str_radix(size, 8).unwrap_or(0);
-        let has_data = matches!(header[156], b'0' | b'\0' | b'x' | b'g' | b'L' | b'K' | b'S' | b'7');
+        let has_data = matches!(
+            header[156],
+            b'0' | b'\0' | b'x' | b'g' | b'L' | b'K' | b'S' | b'7'
+        );
         if has_data {
             at = at.saturating_add(size.min(archive.len()).next_multiple_of(BLOCK));
         }

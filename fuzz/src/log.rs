@@ -40,7 +40,10 @@ pub fn container_log(data: &[u8]) {
         assert_eq!(log.finish(stream(index).0, NOW), None);
     }
     written.extend(std::fs::read(&path).expect("read the log"));
-    assert_eq!(resolve(&written), said.map(|said| said.escape_ascii().to_string()));
+    assert_eq!(
+        resolve(&written),
+        said.map(|said| said.escape_ascii().to_string())
+    );
 }
 
 fn stream(number: u8) -> (Stream, usize) {
@@ -53,7 +56,10 @@ fn stream(number: u8) -> (Stream, usize) {
 /// What a reader makes of a log.
 fn resolve(log: &[u8]) -> [String; 2] {
     let mut streams = [Vec::new(), Vec::new()];
-    assert!(log.is_empty() || log.ends_with(b"\n"), "the last entry is not whole");
+    assert!(
+        log.is_empty() || log.ends_with(b"\n"),
+        "the last entry is not whole"
+    );
     for line in log.split(|byte| *byte == b'\n') {
         if line.is_empty() {
             continue;
@@ -67,7 +73,11 @@ fn resolve(log: &[u8]) -> [String; 2] {
         };
         let tag = fields.next().expect("a tag");
         let content = fields.next().expect("content");
-        assert!(content.len() <= LONGEST, "an entry of {} bytes", content.len());
+        assert!(
+            content.len() <= LONGEST,
+            "an entry of {} bytes",
+            content.len()
+        );
         stream.extend_from_slice(content);
         match tag {
             b"F" => stream.push(b'\n'),

@@ -29,7 +29,10 @@ pub fn cni_configuration(data: &[u8]) {
     let client = Client::open(dir);
     let status = client.cni.status();
     assert!(!status.ready, "no plugin is installed");
-    assert!(!status.reason.is_empty() && !status.message.is_empty(), "{status:?}");
+    assert!(
+        !status.reason.is_empty() && !status.message.is_empty(),
+        "{status:?}"
+    );
     let Some(name) = &status.network else {
         assert!(status.message.contains("10-net.conflist"), "{status:?}");
         return;
@@ -72,8 +75,8 @@ pub fn cni_result(data: &[u8]) {
         };
         assert_eq!(document["cniVersion"], asked.to_string());
         let text = document.to_string();
-        let (again, _) = parse_result(text.as_bytes(), asked)
-            .unwrap_or_else(|error| panic!("{error}: {text}"));
+        let (again, _) =
+            parse_result(text.as_bytes(), asked).unwrap_or_else(|error| panic!("{error}: {text}"));
         if asked >= Version::V0_3_0 {
             assert_eq!(again, success, "{text}");
         }
@@ -100,7 +103,10 @@ pub fn cni_record(data: &[u8]) {
     match read {
         Err(Error::Cache(CacheError::Corrupt { path, reason })) => {
             assert!(path.ends_with("pod.json") && !reason.is_empty());
-            assert!(matches!(torn_down, Err(Error::Orphan { .. })), "{torn_down:?}");
+            assert!(
+                matches!(torn_down, Err(Error::Orphan { .. })),
+                "{torn_down:?}"
+            );
         }
         Ok(()) | Err(Error::Unattached(_) | Error::Plugin { .. }) => {
             assert!(torn_down.is_err(), "there is no plugin that could detach");
@@ -118,7 +124,9 @@ struct Client {
 
 impl Client {
     fn open(dir: TempDir) -> Self {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build();
         let runtime = runtime.expect("start a runtime");
         let settings = Settings {
             conf_dir: dir.path().to_owned(),

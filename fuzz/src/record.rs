@@ -51,5 +51,7 @@ fn put(dir: &Path, name: &str, data: &[u8]) {
 
 /// What cannot be read is told from a record that is missing: it is to be quarantined.
 fn read<R>(result: Result<R, RecordError>) -> Option<R> {
-    result.inspect_err(|error| assert!(!error.is_missing(), "{error}")).ok()
+    result
+        .inspect_err(|error| assert!(!error.is_missing(), "{error}"))
+        .ok()
 }

@@ -24,7 +24,11 @@ pub fn shim_frame(data: &[u8]) {
     if rustix::net::send(&ours, data, SendFlags::NOSIGNAL).is_ok() {
         match frame::recv_packet(&theirs, &mut buffer) {
             Ok(packet) => {
-                assert_eq!(data.first(), Some(&0), "only a JSON packet needs no descriptor");
+                assert_eq!(
+                    data.first(),
+                    Some(&0),
+                    "only a JSON packet needs no descriptor"
+                );
                 assert_eq!(*packet.json, data[1..]);
                 assert!(packet.fds.is_empty() && !packet.fds_lost);
             }
@@ -93,7 +97,11 @@ fn sort_capabilities(value: &mut Value) {
     };
     for (name, field) in fields {
         if name == "capabilities" {
-            for set in field.as_object_mut().into_iter().flat_map(|sets| sets.values_mut()) {
+            for set in field
+                .as_object_mut()
+                .into_iter()
+                .flat_map(|sets| sets.values_mut())
+            {
                 if let Value::Array(set) = set {
                     set.sort_by_key(Value::to_string);
                 }

@@ -10,15 +10,24 @@ pub fn user_files(data: &[u8]) {
         let Ok(user) = resolve_user(None, wanted, &files) else {
             continue;
         };
-        assert!(user.uid != u32::MAX && user.gid != u32::MAX, "{wanted:?} is {user:?}");
+        assert!(
+            user.uid != u32::MAX && user.gid != u32::MAX,
+            "{wanted:?} is {user:?}"
+        );
         assert!(user.groups.is_sorted_by(|a, b| a < b), "{user:?}");
         assert!(user.groups.contains(&user.gid), "{user:?}");
-        assert!(user.home.as_ref().is_none_or(|home| home.starts_with('/')), "{user:?}");
+        assert!(
+            user.home.as_ref().is_none_or(|home| home.starts_with('/')),
+            "{user:?}"
+        );
         let (name, group) = wanted.split_once(':').unwrap_or((wanted, ""));
         if let Some(uid) = number(name) {
             assert_eq!(user.uid, uid, "{wanted:?}");
         } else if !name.is_empty() {
-            assert!(is_entry(passwd, name), "{name:?} is in no line of /etc/passwd");
+            assert!(
+                is_entry(passwd, name),
+                "{name:?} is in no line of /etc/passwd"
+            );
         }
         if let Some(gid) = number(group) {
             assert_eq!(user.gid, gid, "{wanted:?}");
@@ -33,7 +42,8 @@ fn number(text: &str) -> Option<u32> {
 
 fn is_entry(file: &[u8], name: &str) -> bool {
     let start = [name.as_bytes(), b":"].concat();
-    file.split(|byte| *byte == b'\n').any(|line| line.starts_with(&start))
+    file.split(|byte| *byte == b'\n')
+        .any(|line| line.starts_with(&start))
 }
 
 /// Names of signals, one a line.
