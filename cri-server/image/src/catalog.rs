@@ -203,6 +203,7 @@ mod tests {
             diff_id: id,
             bytes: 4096,
             inodes: 2,
+            opaque: false,
         }
     }
 

@@ -319,18 +319,14 @@ pub(crate) fn build(
         };
         size += catalog.layer(*layer).ok_or_else(missing)?.bytes;
     }
+    let is_opaque = |id| catalog.layer(id).is_some_and(|layer| layer.opaque);
     Ok(Image {
         id: record.id,
         repo_tags: record.tags.iter().cloned().collect(),
         repo_digests: record.digests.iter().cloned().collect(),
         size,
         config: file.config,
-        layers: record
-            .layers
-            .iter()
-            .rev()
-            .map(|layer| layout.layer_fs(*layer))
-            .collect(),
+        layers: layout.stack(&record.layers, is_opaque),
         pinned: pins.matches(record.tags.iter().chain(&record.digests)),
     })
 }

@@ -52,6 +52,9 @@ pub(crate) struct LayerRecord {
     /// Disk space in bytes, counted in blocks of 4096.
     pub(crate) bytes: u64,
     pub(crate) inodes: u64,
+    /// Hides every layer below it. Overlayfs looks for the mark of that in subdirectories only.
+    #[serde(default)]
+    pub(crate) opaque: bool,
 }
 
 /// Chain id of a layer on top of `below`, as the OCI image specification defines it.
@@ -122,6 +125,24 @@ impl Layout {
         self.layer(chain_id).join("fs")
     }
 
+    /// Directories of layers, uppermost first, down to one that hides all below it. `layers` are
+    /// chain ids, lowest first.
+    pub(crate) fn stack(
+        &self,
+        layers: &[Digest],
+        is_opaque: impl Fn(Digest) -> bool,
+    ) -> Vec<PathBuf> {
+        let hidden = layers
+            .iter()
+            .rposition(|layer| is_opaque(*layer))
+            .unwrap_or(0);
+        layers[hidden..]
+            .iter()
+            .rev()
+            .map(|layer| self.layer_fs(*layer))
+            .collect()
+    }
+
     /// A path under `tmp` that nothing has had since start.
     pub(crate) fn scratch(&self) -> PathBuf {
         self.tmp()
@@ -157,6 +178,17 @@ pub(crate) fn write_bytes(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn nothing_shows_through_an_opaque_layer() {
+        let root = tempfile::tempdir().unwrap();
+        let layout = Layout::create(root.path().to_owned()).unwrap();
+        let layers = [Digest::of(b"a"), Digest::of(b"b"), Digest::of(b"c")];
+        let fs = |layer: usize| layout.layer_fs(layers[layer]);
+        assert_eq!(layout.stack(&layers, |_| false), [fs(2), fs(1), fs(0)]);
+        assert_eq!(layout.stack(&layers, |id| id == layers[1]), [fs(2), fs(1)]);
+        assert!(layout.stack(&[], |_| true).is_empty());
+    }
 
     #[test]
     fn chain_of_one_is_the_layer_itself() {

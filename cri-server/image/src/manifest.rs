@@ -213,7 +213,7 @@ pub fn parse_config(json: &[u8], layers: usize) -> Result<ConfigFile, ManifestEr
     }
     let (os, architecture) = host();
     if !file.os.is_empty() && file.os != os
-        || !file.architecture.is_empty() && file.architecture != architecture
+        || !file.architecture.is_empty() && normal(&file.architecture) != architecture
     {
         return Err(ManifestError::Platform {
             wanted: format!("{os}/{architecture}"),
@@ -237,7 +237,7 @@ pub fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, ManifestError> {
     let fits = |d: &&Descriptor| {
         d.platform
             .as_ref()
-            .is_some_and(|p| p.os == os && p.architecture == architecture)
+            .is_some_and(|p| p.os == os && normal(&p.architecture) == architecture)
     };
     manifests
         .iter()
@@ -260,12 +260,124 @@ pub fn choose(manifests: &[Descriptor]) -> Result<&Descriptor, ManifestError> {
         })
 }
 
-/// This machine in the words of image documents, which are Go's.
-fn host() -> (&'static str, &'static str) {
-    let architecture = match std::env::consts::ARCH {
-        "x86_64" => "amd64",
+/// Some builders write the kernel's names of architectures.
+fn normal(architecture: &str) -> &str {
+    match architecture {
+        "x86_64" | "x86-64" => "amd64",
         "aarch64" => "arm64",
         other => other,
-    };
-    ("linux", architecture)
+    }
+}
+
+/// This machine in the words of image documents, which are Go's.
+fn host() -> (&'static str, &'static str) {
+    ("linux", normal(std::env::consts::ARCH))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry(architecture: &str, variant: Option<&str>) -> Descriptor {
+        Descriptor {
+            media_type: String::new(),
+            digest: Digest::of(format!("{architecture}{variant:?}").as_bytes()),
+            size: 1,
+            platform: Some(Platform {
+                os: "linux".into(),
+                architecture: architecture.into(),
+                variant: variant.map(Into::into),
+            }),
+        }
+    }
+
+    #[test]
+    fn the_plainest_variant_of_our_platform() {
+        let ours = host().1;
+        let all = [
+            entry("s390x", None),
+            entry(ours, Some("v99")),
+            entry(ours, None),
+            Descriptor {
+                platform: None,
+                ..entry(ours, None)
+            },
+        ];
+        assert_eq!(choose(&all).unwrap().digest, all[2].digest);
+        assert_eq!(choose(&all[..2]).unwrap().digest, all[1].digest);
+        let error = choose(&all[..1]).unwrap_err().to_string();
+        assert!(error.contains("linux/s390x"), "{error}");
+        assert!(
+            choose(&[])
+                .unwrap_err()
+                .to_string()
+                .contains("none with a platform")
+        );
+    }
+
+    #[test]
+    fn documents_that_are_no_images_are_refused() {
+        let digest = Digest::of(b"x");
+        let blob = |kind: &str, size: u64| {
+            format!(r#"{{"mediaType":"{kind}","digest":"{digest}","size":{size}}}"#)
+        };
+        let image = "application/vnd.oci.image.config.v1+json";
+        let layer = "application/vnd.oci.image.layer.v1.tar";
+        let manifest = |config: &str, layer: &str| {
+            format!(r#"{{"schemaVersion":2,"config":{config},"layers":[{layer}]}}"#)
+        };
+        assert!(parse_document(manifest(&blob(image, 1), &blob(layer, 1)).as_bytes()).is_ok());
+        for bad in [
+            "".to_owned(),
+            "{}".into(),
+            r#"{"schemaVersion":1,"name":"a","fsLayers":[]}"#.into(),
+            r#"{"schemaVersion":2}"#.into(),
+            manifest(&blob(image, 1), &blob("application/vnd.cncf.helm.chart", 1)),
+            manifest(&blob(image, 1), &blob(&format!("{layer}+encrypted"), 1)),
+            manifest(
+                &blob("application/vnd.cncf.helm.config.v1+json", 1),
+                &blob(layer, 1),
+            ),
+            manifest(&blob(image, MAX_DOCUMENT + 1), &blob(layer, 1)),
+            manifest(
+                &blob(image, 1),
+                &vec![blob(layer, 1); MAX_LAYERS + 1].join(","),
+            ),
+            manifest(&blob(image, 1), r#"{"digest":"md5:1","size":1}"#),
+            manifest(&blob(image, 1), "").replace('{', r#"{"manifests":[],"#),
+        ] {
+            assert!(parse_document(bad.as_bytes()).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_configuration_must_fit_its_manifest() {
+        let of = |layers: usize, architecture: &str| {
+            let json = format!(
+                r#"{{"architecture":"{architecture}","os":"linux","config":null,"rootfs":{{"diff_ids":["{}"]}}}}"#,
+                Digest::of(b"x")
+            );
+            parse_config(json.as_bytes(), layers)
+        };
+        assert!(of(1, std::env::consts::ARCH).is_ok());
+        assert!(of(1, "").is_ok());
+        assert!(matches!(of(2, ""), Err(ManifestError::Inconsistent(_))));
+        assert!(matches!(
+            of(1, "s390x"),
+            Err(ManifestError::Platform { .. })
+        ));
+        assert!(matches!(
+            parse_config(b"{}", 0),
+            Err(ManifestError::Json { .. })
+        ));
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read_or_refused(text in "[{}\\[\\]\":,a-z0-9]{0,60}") {
+            let _ = parse_document(text.as_bytes());
+            let _ = parse_config(text.as_bytes(), 1);
+        }
+    }
 }

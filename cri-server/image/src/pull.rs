@@ -211,7 +211,9 @@ impl Pull {
             .map_err(self.manifest_error())?;
         let wanted = wanted(&manifest, &file);
         let _leases = self.layers(&wanted).await?;
-        self.flush().await?;
+        if self.store.image(&id.to_string()).is_none() {
+            self.flush().await?;
+        }
         let commit = Commit {
             id,
             tag: self.reference.tagged(),
@@ -230,7 +232,12 @@ impl Pull {
     /// The image, if a registry says that the target is what we have already. This costs no
     /// download, and hubs do not count it as one.
     async fn known(&self, target: &str) -> Result<Option<Arc<Image>>, PullError> {
-        let Some(digest) = self.registry.resolve(target).await else {
+        let resolved = self
+            .registry
+            .resolve(target)
+            .await
+            .map_err(self.registry_error())?;
+        let Some(digest) = resolved else {
             return Ok(None);
         };
         let name = self.reference.with_digest(digest);
@@ -297,7 +304,7 @@ impl Pull {
             }
             let (flight, joined) = self.store.pulls.layers.join(layer.chain_id, || {
                 let (pull, layer, below) = (self.clone(), *layer, below.clone());
-                let under = wanted[..i].iter().rev().map(|l| l.chain_id).collect();
+                let under = wanted[..i].iter().map(|l| l.chain_id).collect();
                 async move { pull.layer(layer, below, under).await }
             });
             any_joined |= joined;
@@ -311,7 +318,7 @@ impl Pull {
     }
 
     /// Downloads and unpacks a layer and adds it to the store, after `below`. `under` are the
-    /// chain ids of all lower layers, uppermost first.
+    /// chain ids of all lower layers, lowest first.
     async fn layer(
         self,
         layer: Wanted,
@@ -322,9 +329,12 @@ impl Pull {
         if let Some(below) = below {
             below.await?;
         }
-        let layout = self.store.layout.clone();
+        let is_opaque = |id| self.store.layer(id).is_some_and(|layer| layer.opaque);
+        let mut dirs = self.store.layout.stack(&under, is_opaque);
+        if unpacked.extracted.opaque {
+            dirs.clear();
+        }
         let grafted = tokio::task::spawn_blocking(move || {
-            let dirs: Vec<_> = under.iter().map(|id| layout.layer_fs(*id)).collect();
             layer::graft(&unpacked.scratch.fs(), &mut unpacked.extracted, &dirs)?;
             Ok(unpacked)
         });
@@ -336,6 +346,7 @@ impl Pull {
             diff_id: layer.blob.diff_id,
             bytes: extracted.bytes,
             inodes: extracted.inodes,
+            opaque: extracted.opaque,
         };
         let dir = scratch.finish().map_err(self.store_error())?;
         let change = |done| Change::AddLayer { record, dir, done };

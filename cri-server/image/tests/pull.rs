@@ -122,9 +122,9 @@ async fn an_image_is_pulled_and_found_and_read() {
     let reference = format!("{}/a/b:v1", fake.address);
     let image = node.pull(&reference).await.unwrap();
     assert_eq!(image.id, served.id);
-    assert_eq!(image.repo_tags, [reference.clone()]);
+    assert_eq!(image.repo_tags, [reference.as_str()]);
     let by_digest = format!("{}/a/b@{}", fake.address, served.manifest);
-    assert_eq!(image.repo_digests, [by_digest.clone()]);
+    assert_eq!(image.repo_digests, [by_digest.as_str()]);
     assert_eq!(image.layers.len(), 2);
     assert!(image.size > 300_000 && !image.pinned);
     assert_eq!(image.config.user, "1000:1000");
@@ -793,6 +793,7 @@ async fn limits_and_a_full_disk_leave_nothing() {
 }
 
 #[tokio::test]
+#[allow(clippy::print_stderr)]
 async fn a_disk_that_fills_up_while_unpacking() {
     let node = Node::with(|settings| settings.reserve_bytes = 0);
     let mount = |arguments: &[&str]| {
@@ -996,5 +997,70 @@ async fn pinned_images_say_so() {
             .await
             .unwrap()
             .pinned
+    );
+}
+
+/// Not a test: what the next one runs as a process of its own, and kills.
+#[tokio::test]
+async fn child_that_pulls() {
+    let (Ok(root), Ok(reference)) = (
+        std::env::var("SKIFF_TEST_ROOT"),
+        std::env::var("SKIFF_TEST_IMAGE"),
+    ) else {
+        return;
+    };
+    let root = Path::new(&root);
+    let store = Store::open(root, settings(root)).unwrap();
+    store
+        .pull(PullRequest {
+            reference,
+            auth: None,
+        })
+        .await
+        .unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pull_killed_at_any_request_leaves_no_half_layer() {
+    let (fake, node) = (Fake::start().await, Node::new());
+    let layers = [
+        archive(&[("a", &noise(300_000))]),
+        archive(&[("b", &noise(200_000))]),
+    ];
+    let served = fake.put_image("a", "v1", &layers);
+    let reference = format!("{}/a:v1", fake.address);
+    let (blob, whole) = (served.layers[0].to_string(), served.blobs[0].len());
+    for cut in [0, 1, 600, whole / 2, whole - 1] {
+        // The rest never comes, so that is where the child is killed.
+        fake.fault(&blob, 1, Fault::Cut(cut));
+        fake.fault(&blob, 1, Fault::Hang);
+        let before = fake.seen(&blob).len();
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "child_that_pulls"])
+            .env("SKIFF_TEST_ROOT", node.root.path())
+            .env("SKIFF_TEST_IMAGE", &reference)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        while fake.seen(&blob).len() < before + 2 {
+            assert!(
+                child.try_wait().unwrap().is_none(),
+                "the child ended on its own"
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let fresh = Store::open(node.root.path(), settings(node.root.path())).unwrap();
+        assert!(fresh.images().is_empty(), "cut at {cut}");
+        assert_eq!(fresh.usage().bytes, 0);
+        drop(fresh);
+        node.assert_nothing_left().await;
+    }
+    let node = node.reopen();
+    let image = node.pull(&reference).await.unwrap();
+    assert_eq!(
+        node.store.read_file(&image, "a", 1 << 20).unwrap().unwrap(),
+        noise(300_000)
     );
 }

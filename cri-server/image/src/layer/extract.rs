@@ -41,6 +41,8 @@ pub struct Extracted {
     pub bytes: u64,
     /// File system objects made.
     pub inodes: u64,
+    /// The root directory hides everything below.
+    pub(crate) opaque: bool,
     /// Directories that had to be made though the archive has no entry for them, parents first.
     pub implied: Vec<PathBuf>,
     /// Hard links whose targets are not in this layer: link and target.
@@ -129,6 +131,10 @@ impl Extractor {
         let (dir, base) = name.split();
         match meaning(base)? {
             Meaning::Ignored => Ok(()),
+            Meaning::Opaque if dir.is_empty() => {
+                self.done.opaque = true;
+                Ok(())
+            }
             Meaning::Opaque => self.opaque(dir),
             Meaning::Whiteout(hidden) => self.whiteout(dir, hidden),
             Meaning::Entry => match entry.kind {

@@ -366,6 +366,14 @@ fn whiteouts_speak_of_lower_layers_only() {
 }
 
 #[test]
+fn an_opaque_root_is_noted() {
+    let done = Place::new()
+        .extract(Archive::new().file("./.wh..wh..opq", "").file("f", "x"))
+        .unwrap();
+    assert!(done.opaque);
+}
+
+#[test]
 fn later_entries_replace_earlier_ones() {
     let place = Place::new();
     let archive = Archive::new()

@@ -132,6 +132,11 @@ impl RegistryError {
         }
     }
 
+    /// The host did not answer at all.
+    pub(super) fn is_silent(&self) -> bool {
+        matches!(self, Self::Connection { .. } | Self::Stalled { .. })
+    }
+
     /// The registry could not be used at all, whatever was asked of it.
     pub fn is_unavailable(&self) -> bool {
         matches!(

@@ -75,20 +75,23 @@ impl Registry {
     }
 
     /// The digest that a tag stands for, if a host tells without sending the manifest. `None`
-    /// when none does: the manifest itself says more, also about what is wrong.
-    pub(crate) async fn resolve(&self, target: &str) -> Option<Digest> {
+    /// when none does: the manifest itself says more, also about what is wrong. An error when no
+    /// host is there to be asked for that either.
+    pub(crate) async fn resolve(&self, target: &str) -> Result<Option<Digest>, RegistryError> {
+        let mut errors = Vec::new();
         for host in self.hosts(|host| host.may_resolve(target)) {
             let ask = Ask {
                 method: Method::HEAD,
                 accept: ACCEPT,
                 offset: 0,
             };
-            let response = host.ask(&format!("manifests/{target}"), ask).await;
-            if let Ok(response) = response {
-                return header_digest(response.headers());
+            match host.ask(&format!("manifests/{target}"), ask).await {
+                Ok(response) => return Ok(header_digest(response.headers())),
+                Err(e) if e.is_silent() => errors.push(e),
+                Err(_) => return Ok(None),
             }
         }
-        None
+        Err(RegistryError::all(&self.reference, errors))
     }
 
     /// Fetches a manifest or index by tag or digest.
