@@ -268,7 +268,7 @@ async fn launch(
         let id = id.clone();
         async move {
             match cri.status(&id).await?.state() {
-                ContainerState::ContainerCreated => cri.start(&id).await,
+                ContainerState::ContainerCreated => started(&mut cri, &id).await,
                 _ => Ok(()),
             }
         }
@@ -276,6 +276,19 @@ async fn launch(
     .await
     .context("StartContainer")?;
     Ok(id)
+}
+
+/// StartContainer, which may find that the start of a daemon now gone came through meanwhile.
+async fn started(cri: &mut Cri, id: &str) -> Result<(), Status> {
+    let Err(refusal) = cri.start(id).await else {
+        return Ok(());
+    };
+    let begun = cri.status(id).await?.state() != ContainerState::ContainerCreated;
+    if refusal.code() == Code::FailedPrecondition && begun {
+        Ok(())
+    } else {
+        Err(refusal)
+    }
 }
 
 /// Waits until the container has ended.
