@@ -37,7 +37,7 @@ pub use input::{
 };
 pub use namespaces::{PodNamespaces, pod_namespaces};
 pub use process::exec_process;
-pub use security::check_sandbox;
+pub use security::{MASKED_PATHS, READONLY_PATHS, check_sandbox};
 pub use signal::Signal;
 pub use sysctl::pod_sysctls;
 pub use user::{User, UserFiles, resolve_user};

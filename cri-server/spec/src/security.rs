@@ -6,7 +6,7 @@ use crate::cri::{LinuxContainerSecurityContext, PodSandboxConfig, SeLinuxOption,
 use crate::input::{HostFeatures, pod_security};
 
 /// Paths that a container cannot read: the kubelet's own list, for a request that says nothing.
-const MASKED: [&str; 12] = [
+pub const MASKED_PATHS: [&str; 12] = [
     "/proc/acpi",
     "/proc/asound",
     "/proc/interrupts",
@@ -21,8 +21,8 @@ const MASKED: [&str; 12] = [
     "/sys/firmware",
 ];
 
-/// Paths that a container cannot write.
-const READONLY: [&str; 5] = [
+/// Paths that a container cannot write: the kubelet's own list, for a request that says nothing.
+pub const READONLY_PATHS: [&str; 5] = [
     "/proc/bus",
     "/proc/fs",
     "/proc/irq",
@@ -40,7 +40,7 @@ pub(crate) fn hidden_paths(
 ) -> Result<(Vec<String>, Vec<String>), SpecError> {
     let owned = |paths: &[&str]| paths.iter().map(|path| (*path).to_owned()).collect();
     let Some(context) = context else {
-        return Ok((owned(&MASKED), owned(&READONLY)));
+        return Ok((owned(&MASKED_PATHS), owned(&READONLY_PATHS)));
     };
     if context.privileged {
         return Ok((Vec::new(), Vec::new()));

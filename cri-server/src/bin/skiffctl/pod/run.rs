@@ -15,6 +15,7 @@ use skiff_cri::v1::{
 };
 
 use skiff_cri_server::telemetry::chain;
+use skiff_spec::{MASKED_PATHS, READONLY_PATHS};
 
 use super::follow::Follow;
 use super::{logs, rm};
@@ -208,6 +209,8 @@ async fn create(
         linux: Some(LinuxContainerConfig {
             security_context: Some(LinuxContainerSecurityContext {
                 namespace_options: namespaces(args),
+                masked_paths: MASKED_PATHS.map(str::to_owned).into(),
+                readonly_paths: READONLY_PATHS.map(str::to_owned).into(),
                 ..Default::default()
             }),
             ..Default::default()
