@@ -128,13 +128,6 @@ impl Options {
         for word in words {
             options.add(word, destination)?;
         }
-        if options.bind && !options.data.is_empty() {
-            return Err(refused(
-                destination,
-                &options.data,
-                "unknown for a bind mount",
-            ));
-        }
         Ok(options)
     }
 

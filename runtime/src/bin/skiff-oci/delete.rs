@@ -13,7 +13,7 @@ use crate::record::{Record, Root, Status};
 /// Longest that processes killed may take to be gone.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Deletes a stopped container, a created one, or with force any.
+/// Deletes a stopped container, or with force any.
 pub(crate) fn run(root: &Root, args: &args::Delete) -> Result<()> {
     let Some(record) = root.find(&args.id)? else {
         if args.force {
@@ -22,7 +22,7 @@ pub(crate) fn run(root: &Root, args: &args::Delete) -> Result<()> {
         bail!("container {} does not exist", args.id);
     };
     let status = record.status()?;
-    if !args.force && !matches!(status, Status::Stopped | Status::Created) {
+    if !args.force && status != Status::Stopped {
         bail!(
             "container {} is {}: stop it first, or use --force",
             args.id,
