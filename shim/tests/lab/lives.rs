@@ -215,6 +215,9 @@ fn a_pod_outlives_its_daemon() {
         .collect();
     assert_eq!(ids, [("c", false), ("d", false)]);
     assert_eq!(state.containers[0].pid, pid);
+    wait_for("its first words", || {
+        (!scene.log("c").is_empty()).then_some(())
+    });
     // Nobody is there when it ends: its exit is found on disk, and asked for later.
     shim.lose_daemon();
     rustix::process::kill_process(
