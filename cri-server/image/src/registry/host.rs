@@ -1,4 +1,5 @@
-//! Speaking with one host of a registry.
+//! Speaking with one host of a registry: patience, redirects, and what refusals mean. `token`
+//! answers challenges, `client` makes the HTTP client.
 
 use std::future::Future;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,14 +9,12 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use reqwest::header::{
     ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
-    WWW_AUTHENTICATE,
 };
-use reqwest::{Certificate, Client, Identity, Method, Response, StatusCode, Url, redirect};
+use reqwest::{Client, Method, Response, StatusCode, Url};
 
-use super::challenge::{self, Challenge};
+use super::client::whole;
 use super::error::RegistryError;
 use super::hosts::HostConfig;
-use super::token::{self, Wanted};
 use super::{Patience, range_start};
 use crate::auth::Auth;
 use crate::digest::Digest;
@@ -39,15 +38,15 @@ pub(super) struct Ask {
 
 /// One host, and what it has told us so far.
 pub(super) struct Host {
-    config: HostConfig,
-    repository: String,
+    pub(super) config: HostConfig,
+    pub(super) repository: String,
     /// Whose content we ask a mirror for.
     namespace: Option<String>,
-    auth: Option<Auth>,
+    pub(super) auth: Option<Auth>,
     patience: Patience,
-    client: OnceLock<Client>,
+    pub(super) client: OnceLock<Client>,
     /// The `Authorization` that was accepted last.
-    authorization: Mutex<Option<HeaderValue>>,
+    pub(super) authorization: Mutex<Option<HeaderValue>>,
     /// Could not be used, so it is not asked again while there are others.
     down: AtomicBool,
 }
@@ -224,56 +223,6 @@ impl Host {
         Ok(())
     }
 
-    /// Finds out how to answer a 401.
-    async fn authenticate(&self, response: &Response) -> Result<(), RegistryError> {
-        let headers = response.headers().get_all(WWW_AUTHENTICATE);
-        let challenge = challenge::choose(headers.iter().filter_map(|value| value.to_str().ok()));
-        let auth = self.auth.as_ref();
-        let denied = |message: &str| RegistryError::Denied {
-            host: self.name(),
-            message: message.to_owned(),
-        };
-        let value = match challenge {
-            None => return Err(denied("401 without a challenge that we know")),
-            Some(Challenge::Basic) => match auth.and_then(Auth::basic) {
-                Some(basic) => basic,
-                None if auth.is_some() => {
-                    return Err(denied(
-                        "it wants user name and password, and was given a token",
-                    ));
-                }
-                None => return Err(denied("it wants credentials, and none were given")),
-            },
-            Some(Challenge::Bearer {
-                realm,
-                service,
-                scope,
-            }) => {
-                let ours = format!("repository:{}:pull", self.repository);
-                let token = match auth.filter(|auth| !auth.registry_token.is_empty()) {
-                    Some(auth) => auth.registry_token.clone(),
-                    None => {
-                        let wanted = Wanted {
-                            realm: &realm,
-                            service: service.as_deref(),
-                            scope: scope.as_deref().unwrap_or(&ours),
-                        };
-                        token::fetch(self, &wanted, auth).await?
-                    }
-                };
-                format!("Bearer {token}")
-            }
-        };
-        let mut value = HeaderValue::try_from(value)
-            .map_err(|_| denied("credentials with characters that no header can carry"))?;
-        value.set_sensitive(true);
-        *self
-            .authorization
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner) = Some(value);
-        Ok(())
-    }
-
     /// What a response other than a success means.
     async fn refusal(&self, response: Response) -> Refusal {
         let status = response.status();
@@ -391,54 +340,6 @@ impl Host {
             reason,
         }
     }
-
-    /// The HTTP client of this host, made when it is first needed: its certificates are read
-    /// then.
-    pub(super) fn client(&self) -> Result<&Client, RegistryError> {
-        if let Some(client) = self.client.get() {
-            return Ok(client);
-        }
-        let client = self.build_client()?;
-        Ok(self.client.get_or_init(|| client))
-    }
-
-    fn build_client(&self) -> Result<Client, RegistryError> {
-        // Fails when there is one already, which is then ours or as good.
-        let _ = rustls::crypto::ring::default_provider().install_default();
-        let mut builder = Client::builder()
-            .user_agent(concat!("skiff/", env!("CARGO_PKG_VERSION")))
-            .connect_timeout(self.config.dial_timeout)
-            .redirect(redirect::Policy::none())
-            .tls_danger_accept_invalid_certs(self.config.skip_verify);
-        let read = |path: &std::path::Path| {
-            std::fs::read(path).map_err(|e| self.certificate(path, &e.to_string()))
-        };
-        for path in &self.config.ca {
-            let certificates = Certificate::from_pem_bundle(&read(path)?)
-                .map_err(|e| self.certificate(path, &whole(&e)))?;
-            builder = builder.tls_certs_merge(certificates);
-        }
-        if let Some(first) = self.config.client.first() {
-            let mut pem = Vec::new();
-            for path in &self.config.client {
-                pem.extend(read(path)?);
-            }
-            let identity =
-                Identity::from_pem(&pem).map_err(|e| self.certificate(first, &whole(&e)))?;
-            builder = builder.identity(identity);
-        }
-        builder
-            .build()
-            .map_err(|e| self.protocol(format!("HTTP client: {}", whole(&e))))
-    }
-
-    fn certificate(&self, path: &std::path::Path, reason: &str) -> RegistryError {
-        RegistryError::Certificate {
-            host: self.name(),
-            path: path.display().to_string(),
-            reason: reason.to_owned(),
-        }
-    }
 }
 
 /// A response that is not a success.
@@ -477,25 +378,4 @@ pub(super) fn error_message(body: &[u8]) -> String {
         .collect::<String>()
         .trim()
         .to_owned()
-}
-
-/// An error with its causes; reqwest's own message names the URL, whose query may be a secret.
-fn whole(error: &reqwest::Error) -> String {
-    let mut text = match std::error::Error::source(error) {
-        None => {
-            return error
-                .to_string()
-                .split(" for url")
-                .next()
-                .unwrap_or_default()
-                .to_owned();
-        }
-        Some(source) => source.to_string(),
-    };
-    let mut next = std::error::Error::source(error).and_then(std::error::Error::source);
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }

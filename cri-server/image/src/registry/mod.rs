@@ -4,6 +4,7 @@
 //! them (authentication, redirects, patience); `hosts` reads the configuration.
 
 pub mod challenge;
+mod client;
 mod error;
 mod host;
 pub mod hosts;

@@ -1,9 +1,13 @@
-//! Getting a bearer token: the distribution specification's token protocol, and OAuth2 where an
-//! identity token is to be exchanged.
+//! Answering a 401: with basic credentials, or with a bearer token by the distribution
+//! specification's token protocol, and by OAuth2 where an identity token is to be exchanged.
 
-use reqwest::Url;
+use std::sync::PoisonError;
+
+use reqwest::header::{HeaderValue, WWW_AUTHENTICATE};
+use reqwest::{Response, Url};
 use serde::Deserialize;
 
+use super::challenge::{self, Challenge};
 use super::error::RegistryError;
 use super::host::{Host, error_message};
 use crate::auth::Auth;
@@ -22,14 +26,66 @@ struct Answer {
 }
 
 /// What a bearer challenge asks for.
-pub(super) struct Wanted<'a> {
-    pub(super) realm: &'a str,
-    pub(super) service: Option<&'a str>,
-    pub(super) scope: &'a str,
+struct Wanted<'a> {
+    realm: &'a str,
+    service: Option<&'a str>,
+    scope: &'a str,
+}
+
+impl Host {
+    /// Finds out how to answer a 401.
+    pub(super) async fn authenticate(&self, response: &Response) -> Result<(), RegistryError> {
+        let headers = response.headers().get_all(WWW_AUTHENTICATE);
+        let challenge = challenge::choose(headers.iter().filter_map(|value| value.to_str().ok()));
+        let auth = self.auth.as_ref();
+        let denied = |message: &str| RegistryError::Denied {
+            host: self.name(),
+            message: message.to_owned(),
+        };
+        let value = match challenge {
+            None => return Err(denied("401 without a challenge that we know")),
+            Some(Challenge::Basic) => match auth.and_then(Auth::basic) {
+                Some(basic) => basic,
+                None if auth.is_some() => {
+                    return Err(denied(
+                        "it wants user name and password, and was given a token",
+                    ));
+                }
+                None => return Err(denied("it wants credentials, and none were given")),
+            },
+            Some(Challenge::Bearer {
+                realm,
+                service,
+                scope,
+            }) => {
+                let ours = format!("repository:{}:pull", self.repository);
+                let token = match auth.filter(|auth| !auth.registry_token.is_empty()) {
+                    Some(auth) => auth.registry_token.clone(),
+                    None => {
+                        let wanted = Wanted {
+                            realm: &realm,
+                            service: service.as_deref(),
+                            scope: scope.as_deref().unwrap_or(&ours),
+                        };
+                        fetch(self, &wanted, auth).await?
+                    }
+                };
+                format!("Bearer {token}")
+            }
+        };
+        let mut value = HeaderValue::try_from(value)
+            .map_err(|_| denied("credentials with characters that no header can carry"))?;
+        value.set_sensitive(true);
+        *self
+            .authorization
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Some(value);
+        Ok(())
+    }
 }
 
 /// Asks the token server of a challenge. Without credentials the token is an anonymous one.
-pub(super) async fn fetch(
+async fn fetch(
     host: &Host,
     wanted: &Wanted<'_>,
     auth: Option<&Auth>,

@@ -7,9 +7,12 @@
 //! layer:  wait for a place ─> download + unpack ─> layer below is done ─> graft ─> add
 //! ```
 
+mod error;
+
 use std::future::Future;
 use std::sync::Arc;
 
+pub use error::PullError;
 use futures_util::future::try_join_all;
 use tokio::sync::{Semaphore, mpsc};
 
@@ -22,8 +25,8 @@ use crate::keeper::{Change, Commit};
 use crate::layer::{self, Blob, LayerError, Limits, Scratch, Unpacked};
 use crate::layout::{LayerRecord, VERSION, chain};
 use crate::manifest::{self, ConfigFile, Descriptor, Document, Manifest, ManifestError};
-use crate::reference::{Reference, ReferenceError};
-use crate::registry::{Fetched, HostsError, Patience, Registry, RegistryError};
+use crate::reference::Reference;
+use crate::registry::{Fetched, Patience, Registry, RegistryError};
 use crate::store::Store;
 use crate::usage::Lease;
 
@@ -37,81 +40,6 @@ pub struct PullRequest {
     pub reference: String,
     /// Credentials, if the kubelet has any.
     pub auth: Option<Auth>,
-}
-
-/// Why a pull failed. Cloneable, because joined pulls share their failure.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum PullError {
-    /// The name is no image reference.
-    #[error(transparent)]
-    Reference(#[from] ReferenceError),
-    /// hosts.toml cannot be used.
-    #[error("pull {image}: {source}")]
-    Hosts {
-        /// The image.
-        image: Arc<Reference>,
-        /// What is wrong with it.
-        source: Arc<HostsError>,
-    },
-    /// No registry gave it.
-    #[error("pull {image}: {source}")]
-    Registry {
-        /// The image.
-        image: Arc<Reference>,
-        /// Whom we asked and what they said.
-        source: Arc<RegistryError>,
-    },
-    /// The documents of the image are wrong.
-    #[error("pull {image}: {source}")]
-    Manifest {
-        /// The image.
-        image: Arc<Reference>,
-        /// What is wrong with them.
-        source: Arc<ManifestError>,
-    },
-    /// A layer is wrong, or there is no room for it.
-    #[error("pull {image}: layer {digest}: {source}")]
-    Layer {
-        /// The image.
-        image: Arc<Reference>,
-        /// The layer's blob.
-        digest: Digest,
-        /// What is wrong.
-        source: Arc<LayerError>,
-    },
-    /// The store failed.
-    #[error("pull {image}: {source}")]
-    Store {
-        /// The image.
-        image: Arc<Reference>,
-        /// What failed.
-        source: Arc<StoreError>,
-    },
-}
-
-impl PullError {
-    /// The registry could not be used, whatever was asked of it. A kubelet wants to read
-    /// `RegistryUnavailable` at the start of the message then.
-    pub fn is_registry_unavailable(&self) -> bool {
-        matches!(self, Self::Registry { source, .. } if source.is_unavailable())
-    }
-
-    /// The registry has no such image, or not for these credentials.
-    pub fn is_not_found(&self) -> bool {
-        matches!(self, Self::Registry { source, .. }
-            if matches!(source.cause(), RegistryError::NotFound { .. }))
-    }
-
-    /// The registry wants other credentials.
-    pub fn is_denied(&self) -> bool {
-        matches!(self, Self::Registry { source, .. }
-            if matches!(source.cause(), RegistryError::Denied { .. }))
-    }
-
-    /// The image file system is full.
-    pub fn is_no_space(&self) -> bool {
-        matches!(self, Self::Layer { source, .. } if matches!(**source, LayerError::NoSpace { .. }))
-    }
 }
 
 /// Pulls under way.

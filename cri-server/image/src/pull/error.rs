@@ -1,0 +1,85 @@
+//! Why pulls fail, and the kinds of failure that callers tell apart.
+
+use std::sync::Arc;
+
+use crate::digest::Digest;
+use crate::error::StoreError;
+use crate::layer::LayerError;
+use crate::manifest::ManifestError;
+use crate::reference::{Reference, ReferenceError};
+use crate::registry::{HostsError, RegistryError};
+
+/// Why a pull failed. Cloneable, because joined pulls share their failure.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum PullError {
+    /// The name is no image reference.
+    #[error(transparent)]
+    Reference(#[from] ReferenceError),
+    /// hosts.toml cannot be used.
+    #[error("pull {image}: {source}")]
+    Hosts {
+        /// The image.
+        image: Arc<Reference>,
+        /// What is wrong with it.
+        source: Arc<HostsError>,
+    },
+    /// No registry gave it.
+    #[error("pull {image}: {source}")]
+    Registry {
+        /// The image.
+        image: Arc<Reference>,
+        /// Whom we asked and what they said.
+        source: Arc<RegistryError>,
+    },
+    /// The documents of the image are wrong.
+    #[error("pull {image}: {source}")]
+    Manifest {
+        /// The image.
+        image: Arc<Reference>,
+        /// What is wrong with them.
+        source: Arc<ManifestError>,
+    },
+    /// A layer is wrong, or there is no room for it.
+    #[error("pull {image}: layer {digest}: {source}")]
+    Layer {
+        /// The image.
+        image: Arc<Reference>,
+        /// The layer's blob.
+        digest: Digest,
+        /// What is wrong.
+        source: Arc<LayerError>,
+    },
+    /// The store failed.
+    #[error("pull {image}: {source}")]
+    Store {
+        /// The image.
+        image: Arc<Reference>,
+        /// What failed.
+        source: Arc<StoreError>,
+    },
+}
+
+impl PullError {
+    /// The registry could not be used, whatever was asked of it. A kubelet wants to read
+    /// `RegistryUnavailable` at the start of the message then.
+    pub fn is_registry_unavailable(&self) -> bool {
+        matches!(self, Self::Registry { source, .. } if source.is_unavailable())
+    }
+
+    /// The registry has no such image, or not for these credentials.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Registry { source, .. }
+            if matches!(source.cause(), RegistryError::NotFound { .. }))
+    }
+
+    /// The registry wants other credentials.
+    pub fn is_denied(&self) -> bool {
+        matches!(self, Self::Registry { source, .. }
+            if matches!(source.cause(), RegistryError::Denied { .. }))
+    }
+
+    /// The image file system is full.
+    pub fn is_no_space(&self) -> bool {
+        matches!(self, Self::Layer { source, .. } if matches!(**source, LayerError::NoSpace { .. }))
+    }
+}
