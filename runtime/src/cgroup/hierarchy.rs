@@ -30,10 +30,8 @@ pub(super) fn make(path: &Path) -> Result<bool, Error> {
             let parent = path.parent().unwrap_or(Path::new(ROOT));
             make(parent)?;
             for above in ancestors(parent) {
-                for controller in WANTED {
-                    // What cannot be had is missed only by who sets a limit: see `enable`.
-                    let _ = pass_down(above, controller);
-                }
+                // What cannot be had is missed only by who sets a limit: see `enable`.
+                let _ = pass_down(above, WANTED);
             }
             mkdir(path, Mode::from_raw_mode(0o755)).doing(doing)?;
             Ok(true)
@@ -54,7 +52,7 @@ pub(super) fn enable(path: &Path, file: &str) -> Result<(), Error> {
     };
     let parent = path.parent().ok_or_else(missing)?;
     for above in ancestors(parent) {
-        pass_down(above, controller)?;
+        pass_down(above, &[controller])?;
         if !listed(above, "cgroup.subtree_control")?.contains(controller) {
             return Err(missing());
         }
@@ -72,16 +70,25 @@ fn ancestors(path: &Path) -> Vec<&Path> {
     list
 }
 
-/// Lets children of `cgroup` have a controller, if it has it and does not pass it down already.
-fn pass_down(cgroup: &Path, controller: &str) -> Result<(), Error> {
+/// Lets children of `cgroup` have those of the controllers that it has itself and does not pass
+/// down already. Each is tried; the first failure is returned.
+fn pass_down(cgroup: &Path, controllers: &[&str]) -> Result<(), Error> {
     let has = listed(cgroup, "cgroup.controllers")?;
-    let passes = listed(cgroup, "cgroup.subtree_control")?;
-    if !has.contains(controller) || passes.contains(controller) {
+    if !controllers.iter().any(|controller| has.contains(*controller)) {
         return Ok(());
     }
-    let file = cgroup.join("cgroup.subtree_control");
-    fs::write(&file, format!("+{controller}"))
-        .doing(|| format!("write +{controller} to {}", file.display()))
+    let passes = listed(cgroup, "cgroup.subtree_control")?;
+    let mut outcome = Ok(());
+    for controller in controllers {
+        if !has.contains(*controller) || passes.contains(*controller) {
+            continue;
+        }
+        let file = cgroup.join("cgroup.subtree_control");
+        let written = fs::write(&file, format!("+{controller}"))
+            .doing(|| format!("write +{controller} to {}", file.display()));
+        outcome = outcome.and(written);
+    }
+    outcome
 }
 
 fn listed(cgroup: &Path, file: &str) -> Result<BTreeSet<String>, Error> {
