@@ -74,7 +74,10 @@ fn ancestors(path: &Path) -> Vec<&Path> {
 /// down already. Each is tried; the first failure is returned.
 fn pass_down(cgroup: &Path, controllers: &[&str]) -> Result<(), Error> {
     let has = listed(cgroup, "cgroup.controllers")?;
-    if !controllers.iter().any(|controller| has.contains(*controller)) {
+    if !controllers
+        .iter()
+        .any(|controller| has.contains(*controller))
+    {
         return Ok(());
     }
     let passes = listed(cgroup, "cgroup.subtree_control")?;
