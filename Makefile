@@ -7,7 +7,7 @@ BIN := $(CARGO_TARGET_DIR)/bin
 STATIC := x86_64-unknown-linux-gnu
 DRIVERS := $(notdir $(basename $(wildcard integration/src/bin/*)))
 
-.PHONY: all build lab demo test check fmt clippy walls deny unit suites clean
+.PHONY: all build lab demo test check fmt clippy walls deny unit parts suites clean
 
 all: build
 
@@ -15,7 +15,7 @@ all: build
 # of the host.
 build:
 	cargo build --release -p skiff-cri-server -p skiff-integration
-	RUSTFLAGS='-C target-feature=+crt-static' \
+	CARGO_PROFILE_RELEASE_LTO=thin RUSTFLAGS='-C target-feature=+crt-static' \
 	  cargo build --release --target $(STATIC) -p skiff-shim -p skiff-runtime
 	mkdir -p $(BIN)
 	cd $(CARGO_TARGET_DIR)/release && install -t $(BIN) skiffd skiffctl $(DRIVERS)
@@ -46,8 +46,18 @@ deny:
 
 unit:
 	cargo test --workspace
+	cargo test --locked --manifest-path fuzz/Cargo.toml
 
-suites: build lab
+# Tests of single parts that need a node, for the suite of that name.
+parts:
+	mkdir -p $(BIN)/parts
+	cargo test --workspace --no-run 2>&1 | \
+	  sed -n 's/.*Executable tests\/\(lab\|plugins\)[^ ]* (\(.*\))/\2 \1/p' | \
+	  while read -r from name; do install $$from $(BIN)/parts/$$name; done
+	test -x $(BIN)/parts/lab -a -x $(BIN)/parts/plugins
+
+suites: build lab parts
+	integration/oci/run
 	integration/run
 
 clean:
