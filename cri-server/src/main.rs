@@ -69,7 +69,10 @@ fn start(config: Option<PathBuf>, overrides: &Overrides) -> anyhow::Result<()> {
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    runtime.block_on(serve(config))
+    let result = runtime.block_on(serve(config));
+    // Pulls are cut short: the next daemon discards what they left.
+    runtime.shutdown_background();
+    result
 }
 
 async fn serve(config: Config) -> anyhow::Result<()> {

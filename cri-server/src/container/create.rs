@@ -150,8 +150,11 @@ impl Held {
         };
         let spec = container_spec(&input).map_err(|e| plan.refused(e))?;
         make_mount_sources(config)?;
-        let cgroup = daemon.cgroup_root.join(&cgroups_path);
         let log_path = self.log_path()?;
+        if let Some(dir) = log_path.as_ref().and_then(|path| path.parent()) {
+            make_dir("make the log directory", dir)?;
+        }
+        let cgroup = daemon.cgroup_root.join(&cgroups_path);
         let record =
             new_record(daemon, plan, image, image_name, cgroup, log_path, &user, stop_signal);
         Ok((record, spec))
@@ -316,14 +319,15 @@ fn make_mount_sources(config: &cri::ContainerConfig) -> Result<(), ContainerErro
     for mount in config.mounts.iter().filter(|mount| !mount.host_path.is_empty()) {
         let path = Path::new(&mount.host_path);
         if !path.exists() {
-            std::fs::create_dir_all(path).map_err(|source| ContainerError::File {
-                action: "make the mount source",
-                path: path.into(),
-                source,
-            })?;
+            make_dir("make the mount source", path)?;
         }
     }
     Ok(())
+}
+
+fn make_dir(action: &'static str, path: &Path) -> Result<(), ContainerError> {
+    std::fs::create_dir_all(path)
+        .map_err(|source| ContainerError::File { action, path: path.into(), source })
 }
 
 /// The name that the user knows the image by: as written in the pod, else as the request names

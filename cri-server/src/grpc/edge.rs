@@ -28,7 +28,7 @@ pub(super) async fn answer<T>(
 ) -> Result<Response<T>, Status> {
     let start = Instant::now();
     let result = handler.await;
-    let ms = start.elapsed().as_secs_f64() * 1000.0;
+    let ms = (start.elapsed().as_secs_f64() * 1e6).round() / 1e3;
     match result {
         Ok(answer) => {
             match kind {

@@ -135,6 +135,8 @@ impl PodTask {
         result: Result<(Arc<Facts>, State), ContainerError>,
     ) {
         let result = result.map(|(facts, state)| {
+            let (pod, name) = (&self.record.id, facts.metadata().name);
+            tracing::info!(container = %id, %pod, name, "created");
             self.containers.insert(id.clone(), Slot::new(ContainerView { facts, state }));
             self.daemon.store.add_container(id.clone(), Arc::clone(&self.handle));
             self.publish();

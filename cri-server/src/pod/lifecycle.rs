@@ -29,7 +29,7 @@ impl PodTask {
     }
 
     fn needs_stop(&self) -> bool {
-        self.record.state != State::NotReady || self.record.attached || self.shim.is_some()
+        self.record.state != State::NotReady || self.record.holding
     }
 
     fn begin_stop(&mut self) {
@@ -47,7 +47,7 @@ impl PodTask {
 
     pub(super) fn stopped(&mut self, result: Result<(), PodError>) {
         if result.is_ok() {
-            self.record.attached = false;
+            self.record.holding = false;
             self.drop_shim();
             self.settle_exits();
         }

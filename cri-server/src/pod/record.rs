@@ -31,8 +31,8 @@ pub struct PodRecord {
     pub init_pid: Option<i32>,
     /// Where its network namespace is bound; `None`: the host's network.
     pub netns: Option<PathBuf>,
-    /// CNI plugins may hold something for it.
-    pub attached: bool,
+    /// It may hold something outside its own directory: a shim, a network, cgroups.
+    pub holding: bool,
     /// Its addresses, the first being the main one.
     pub ips: Vec<IpAddr>,
     /// Parent of its containers' cgroups, relative to the root of the hierarchy.

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use prost::Message;
 use skiff_cri::v1 as cri;
 use skiff_shim_proto::message::Adopt;
-use skiff_spec::{PodNamespaces, SpecError, check_sandbox, pod_namespaces, pod_sysctls};
+use skiff_spec::{SpecError, check_sandbox, pod_namespaces, pod_sysctls};
 
 use super::error::PodError;
 use super::files::{self, FilesError};
@@ -31,7 +31,6 @@ use crate::shim::Shim;
 /// What a pod is going to be: the request, checked.
 pub struct Plan {
     facts: Arc<Facts>,
-    namespaces: PodNamespaces,
     adopt: Adopt,
     cgroup_parent: PathBuf,
     hostname: String,
@@ -75,7 +74,7 @@ impl Plan {
             sysctls,
             shm_size: daemon.config.container.shm_size.bytes(),
         };
-        Ok(Self { facts, namespaces, adopt, cgroup_parent, hostname })
+        Ok(Self { facts, adopt, cgroup_parent, hostname })
     }
 
     /// Carries the plan out.
@@ -122,7 +121,7 @@ impl Taken {
             shim: ShimRecord { id: shim.id.clone(), process: shim.process.id },
             init_pid: None,
             netns: plan.adopt.netns.clone(),
-            attached: !plan.namespaces.host_network,
+            holding: true,
             ips: Vec::new(),
             cgroup_parent: plan.cgroup_parent.clone(),
             state: State::Starting,

@@ -26,10 +26,8 @@ pub struct Remains {
     pub shim: ShimRecord,
     /// Containers whose processes may run.
     pub running: Vec<Id>,
-    /// Where its network namespace is bound.
+    /// Where its network namespace is bound, for which CNI plugins may hold something.
     pub netns: Option<PathBuf>,
-    /// CNI plugins may hold something.
-    pub attached: bool,
     /// Cgroups whose processes the shim's end must leave empty.
     pub cgroups: Vec<PathBuf>,
 }
@@ -44,7 +42,6 @@ impl Remains {
             shim: record.shim.clone(),
             running: Vec::new(),
             netns: record.netns.clone(),
-            attached: record.attached,
             cgroups: vec![parent.join(cgroup::name(&record.id))],
         }
     }
@@ -67,8 +64,8 @@ pub async fn give_back(daemon: &Daemon, remains: Remains) -> Result<(), PodError
             let _ = client.kill(container.as_str(), SIGKILL, true).await;
         }
     }
-    if remains.attached {
-        let torn_down = daemon.cni.teardown(remains.id.as_str(), remains.netns.as_deref()).await;
+    if let Some(netns) = &remains.netns {
+        let torn_down = daemon.cni.teardown(remains.id.as_str(), Some(netns)).await;
         torn_down.map_err(|source| PodError::Network {
             action: "tear down",
             id: remains.id.clone(),

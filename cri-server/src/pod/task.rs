@@ -129,6 +129,9 @@ pub async fn run_new(
 ) {
     match plan.run(&daemon).await {
         Ok(Started { record, shim }) => {
+            let (id, pid) = (&record.id, record.shim.process.pid);
+            let cri::PodSandboxMetadata { namespace, name, .. } = handle.facts().metadata();
+            tracing::info!(pod = %id, namespace, name, shim = shim.id, pid, "started");
             let task = PodTask::new(daemon, Arc::clone(&handle), inbox, record, Some(shim));
             task.publish();
             handle.started.send_replace(Some(Ok(())));
@@ -352,7 +355,7 @@ async fn next_event(shim: Option<&mut LiveShim>) -> ShimEvent {
     tokio::select! {
         // What it said before its end comes first.
         biased;
-        event = events.recv() => event.unwrap_or(ShimEvent::Closed),
+        Some(event) = events.recv() => event,
         () = process.ended() => ShimEvent::Closed,
     }
 }

@@ -52,11 +52,9 @@ pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) {
     });
     let pods: Vec<_> = pods.collect();
     stream::iter(pods).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    let mut orphans = sweep::look(daemon, images);
     // What is left belongs to pods that are not there.
-    for record in records.containers.into_values().flatten() {
-        containers::remove(daemon, &record).await;
-    }
-    let orphans = sweep::look(daemon, images);
+    orphans.containers.extend(records.containers.into_values().flatten());
     daemon.recovered.send_replace(true);
     orphans.remove(daemon, images).await;
 }

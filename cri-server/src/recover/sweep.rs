@@ -7,8 +7,9 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::entries;
+use super::{containers, entries};
 use crate::cgroup;
+use crate::container::record::ContainerRecord;
 use crate::daemon::Daemon;
 use crate::id::Id;
 use crate::layout::NETNS_PREFIX;
@@ -19,6 +20,8 @@ use crate::telemetry::chain;
 /// What is no pod's and no container's.
 pub(super) struct Orphans {
     shims: Vec<PathBuf>,
+    /// Records of containers whose pod's record is gone.
+    pub(super) containers: Vec<ContainerRecord>,
     cgroups: Vec<PathBuf>,
     netns: Vec<PathBuf>,
     snapshots: Vec<String>,
@@ -47,6 +50,7 @@ pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
     let mut orphans = Orphans {
         shims: daemon.earlier_shims.clone(),
         netns: entries(&daemon.layout.netns),
+        containers: Vec::new(),
         cgroups: Vec::new(),
         snapshots: images.snapshots().list().unwrap_or_default(),
         attached: false,
@@ -67,6 +71,10 @@ impl Orphans {
     pub(super) async fn remove(self, daemon: &Daemon, images: &skiff_image::Store) {
         for dir in self.shims {
             end_shim(&dir).await;
+        }
+        // After their shim, which writes to their directories when it ends them.
+        for record in self.containers {
+            containers::remove(daemon, &record).await;
         }
         for path in self.cgroups {
             empty_cgroup(&path).await;

@@ -285,7 +285,8 @@ async fn read(channel: Arc<Channel>, events: mpsc::UnboundedSender<ShimEvent>) {
             }
             Err(e) if e.would_block() => match channel.socket.readable().await {
                 Ok(mut ready) => ready.clear_ready(),
-                Err(_) => break,
+                // The daemon ends, which must not look like the end of the shim.
+                Err(_) => return,
             },
             Err(FrameError::Malformed(reason)) => {
                 tracing::warn!(shim = channel.shim, reason, "message of a shim left out");

@@ -55,8 +55,11 @@ impl Process {
 
     /// Waits for its end, and reaps it when it is our child.
     pub async fn ended(&mut self) {
-        // A pidfd becomes readable once and stays so.
-        let _ = self.pidfd.readable().await;
+        // A pidfd becomes readable once and stays so. It cannot be waited for when the daemon
+        // ends, which must not look like the end of the process.
+        if self.pidfd.readable().await.is_err() {
+            std::future::pending::<()>().await;
+        }
         if let Some(mut child) = self.child.take() {
             let _ = child.wait();
         }

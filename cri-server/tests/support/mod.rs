@@ -21,38 +21,38 @@ use skiff_cri_server::recover;
 use skiff_image::{Digest, Image, ImageConfig, Snapshot, StoreError};
 use tonic::{Request, Status};
 
-pub use shim::Shims;
+pub(crate) use shim::Shims;
 
 /// The name of the one image there is.
-pub const IMAGE: &str = "registry.example/busybox:1";
+pub(crate) const IMAGE: &str = "registry.example/busybox:1";
 
 /// A node: what stays when the daemon is killed.
-pub struct Node {
+pub(crate) struct Node {
     dir: tempfile::TempDir,
-    pub shims: Shims,
-    pub images: Arc<FakeImages>,
+    pub(crate) shims: Shims,
+    pub(crate) images: Arc<FakeImages>,
 }
 
 /// A daemon on a node, with a runtime of its own, so that dropping it is a `kill -9`.
-pub struct Running {
+pub(crate) struct Running {
     runtime: tokio::runtime::Runtime,
-    pub service: Runtime,
-    pub daemon: Arc<Daemon>,
+    pub(crate) service: Runtime,
+    pub(crate) daemon: Arc<Daemon>,
 }
 
 impl Node {
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let images = Arc::new(FakeImages { root: dir.path().into(), held: Mutex::default() });
         Self { shims: Shims::default(), images, dir }
     }
 
-    pub fn path(&self, below: &str) -> PathBuf {
+    pub(crate) fn path(&self, below: &str) -> PathBuf {
         self.dir.path().join(below)
     }
 
     /// A CNI network whose only plugin is this shell script.
-    pub fn network(&self, script: &str) {
+    pub(crate) fn network(&self, script: &str) {
         use std::os::unix::fs::PermissionsExt;
         let (conf, bin) = (self.path("net.d"), self.path("cni-bin"));
         std::fs::create_dir_all(&conf).unwrap();
@@ -64,11 +64,11 @@ impl Node {
         std::fs::write(conf.join("10.conflist"), conflist).unwrap();
     }
 
-    pub fn start(&self) -> Running {
+    pub(crate) fn start(&self) -> Running {
         self.start_in_boot("this boot")
     }
 
-    pub fn start_in_boot(&self, boot: &str) -> Running {
+    pub(crate) fn start_in_boot(&self, boot: &str) -> Running {
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
         let runtime = runtime.unwrap();
@@ -96,7 +96,7 @@ impl Node {
     }
 
     /// Names of everything in the state directories, spares and locks left out.
-    pub fn left(&self) -> Vec<String> {
+    pub(crate) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
         for dir in ["root/state/pods", "root/state/containers", "root/cni", "netns", "fake-snapshots"]
         {
@@ -109,17 +109,24 @@ impl Node {
     }
 }
 
+impl Drop for Node {
+    fn drop(&mut self) {
+        self.shims.end();
+    }
+}
+
 impl Running {
-    pub fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
+    pub(crate) fn block_on<T>(&self, future: impl Future<Output = T>) -> T {
         self.runtime.block_on(future)
     }
 
     /// Ends it at once, wherever its tasks are.
-    pub fn kill(self) {
-        self.runtime.shutdown_background();
+    pub(crate) fn kill(self) {
+        // Returns when no task of it is left to see what happens next.
+        self.runtime.shutdown_timeout(std::time::Duration::from_secs(10));
     }
 
-    pub fn run_pod(&self, config: &cri::PodSandboxConfig) -> Result<String, Status> {
+    pub(crate) fn run_pod(&self, config: &cri::PodSandboxConfig) -> Result<String, Status> {
         let request = cri::RunPodSandboxRequest {
             config: Some(config.clone()),
             runtime_handler: String::new(),
@@ -128,29 +135,29 @@ impl Running {
         Ok(answer.into_inner().pod_sandbox_id)
     }
 
-    pub fn stop_pod(&self, id: &str) -> Result<(), Status> {
+    pub(crate) fn stop_pod(&self, id: &str) -> Result<(), Status> {
         let request = cri::StopPodSandboxRequest { pod_sandbox_id: id.into() };
         self.block_on(self.service.stop_pod_sandbox(Request::new(request))).map(drop)
     }
 
-    pub fn remove_pod(&self, id: &str) -> Result<(), Status> {
+    pub(crate) fn remove_pod(&self, id: &str) -> Result<(), Status> {
         let request = cri::RemovePodSandboxRequest { pod_sandbox_id: id.into() };
         self.block_on(self.service.remove_pod_sandbox(Request::new(request))).map(drop)
     }
 
-    pub fn pod_status(&self, id: &str) -> Result<cri::PodSandboxStatus, Status> {
+    pub(crate) fn pod_status(&self, id: &str) -> Result<cri::PodSandboxStatus, Status> {
         let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.into(), verbose: true };
         let answer = self.block_on(self.service.pod_sandbox_status(Request::new(request)))?;
         Ok(answer.into_inner().status.unwrap())
     }
 
-    pub fn pods(&self) -> Vec<String> {
+    pub(crate) fn pods(&self) -> Vec<String> {
         let request = Request::new(cri::ListPodSandboxRequest::default());
         let answer = self.block_on(self.service.list_pod_sandbox(request)).unwrap();
         answer.into_inner().items.into_iter().map(|pod| pod.id).collect()
     }
 
-    pub fn create(&self, pod: &str, config: &cri::ContainerConfig) -> Result<String, Status> {
+    pub(crate) fn create(&self, pod: &str, config: &cri::ContainerConfig) -> Result<String, Status> {
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: pod.into(),
             config: Some(config.clone()),
@@ -160,48 +167,48 @@ impl Running {
         Ok(answer.into_inner().container_id)
     }
 
-    pub fn start(&self, id: &str) -> Result<(), Status> {
+    pub(crate) fn start(&self, id: &str) -> Result<(), Status> {
         let request = cri::StartContainerRequest { container_id: id.into() };
         self.block_on(self.service.start_container(Request::new(request))).map(drop)
     }
 
-    pub fn stop(&self, id: &str, timeout: i64) -> Result<(), Status> {
+    pub(crate) fn stop(&self, id: &str, timeout: i64) -> Result<(), Status> {
         let request = cri::StopContainerRequest { container_id: id.into(), timeout };
         self.block_on(self.service.stop_container(Request::new(request))).map(drop)
     }
 
-    pub fn remove(&self, id: &str) -> Result<(), Status> {
+    pub(crate) fn remove(&self, id: &str) -> Result<(), Status> {
         let request = cri::RemoveContainerRequest { container_id: id.into() };
         self.block_on(self.service.remove_container(Request::new(request))).map(drop)
     }
 
-    pub fn status(&self, id: &str) -> Result<cri::ContainerStatus, Status> {
+    pub(crate) fn status(&self, id: &str) -> Result<cri::ContainerStatus, Status> {
         let request = cri::ContainerStatusRequest { container_id: id.into(), verbose: true };
         let answer = self.block_on(self.service.container_status(Request::new(request)))?;
         Ok(answer.into_inner().status.unwrap())
     }
 
-    pub fn exec(&self, id: &str, cmd: &[&str], timeout: i64) -> Result<cri::ExecSyncResponse, Status> {
+    pub(crate) fn exec(&self, id: &str, cmd: &[&str], timeout: i64) -> Result<cri::ExecSyncResponse, Status> {
         let cmd = cmd.iter().map(ToString::to_string).collect();
         let request = cri::ExecSyncRequest { container_id: id.into(), cmd, timeout };
         Ok(self.block_on(self.service.exec_sync(Request::new(request)))?.into_inner())
     }
 
     /// Waits until a container's status is as wanted; a test that hangs here has failed.
-    pub fn wait_for(&self, id: &str, wanted: cri::ContainerState) -> cri::ContainerStatus {
+    pub(crate) fn wait_for(&self, id: &str, wanted: cri::ContainerState) -> cri::ContainerStatus {
         for _ in 0..2000 {
             let status = self.status(id).unwrap();
             if status.state() == wanted {
                 return status;
             }
-            self.block_on(tokio::time::sleep(std::time::Duration::from_millis(5)));
+            std::thread::sleep(std::time::Duration::from_millis(5));
         }
         panic!("{id} is {:?}, not {wanted:?}", self.status(id).unwrap().state());
     }
 }
 
 /// A pod in the host's network.
-pub fn host_pod(name: &str) -> cri::PodSandboxConfig {
+pub(crate) fn host_pod(name: &str) -> cri::PodSandboxConfig {
     let mut config = pod(name);
     let options = cri::NamespaceOption {
         network: cri::NamespaceMode::Node.into(),
@@ -218,7 +225,7 @@ pub fn host_pod(name: &str) -> cri::PodSandboxConfig {
 }
 
 /// A pod with a network of its own.
-pub fn pod(name: &str) -> cri::PodSandboxConfig {
+pub(crate) fn pod(name: &str) -> cri::PodSandboxConfig {
     cri::PodSandboxConfig {
         metadata: Some(cri::PodSandboxMetadata {
             name: name.into(),
@@ -232,7 +239,7 @@ pub fn pod(name: &str) -> cri::PodSandboxConfig {
 }
 
 /// A container of the one image there is.
-pub fn container(name: &str) -> cri::ContainerConfig {
+pub(crate) fn container(name: &str) -> cri::ContainerConfig {
     cri::ContainerConfig {
         metadata: Some(cri::ContainerMetadata { name: name.into(), attempt: 0 }),
         image: Some(cri::ImageSpec { image: IMAGE.into(), ..<_>::default() }),
@@ -242,9 +249,9 @@ pub fn container(name: &str) -> cri::ContainerConfig {
 }
 
 /// One image, and snapshots that are empty directories.
-pub struct FakeImages {
+pub(crate) struct FakeImages {
     root: PathBuf,
-    pub held: Mutex<BTreeSet<String>>,
+    pub(crate) held: Mutex<BTreeSet<String>>,
 }
 
 impl Images for FakeImages {
@@ -292,14 +299,14 @@ impl Images for FakeImages {
 
 /// Asserts that a call failed with a code and names something.
 #[track_caller]
-pub fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: tonic::Code, word: &str) {
+pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: tonic::Code, word: &str) {
     let status = result.unwrap_err();
     assert_eq!(status.code(), code, "{status}");
     assert!(status.message().contains(word), "{status}");
 }
 
 /// Names of the entries of a directory.
-pub fn entries(dir: &Path) -> Vec<String> {
+pub(crate) fn entries(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
     entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
 }

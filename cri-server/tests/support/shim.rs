@@ -6,8 +6,8 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::process::Command;
-use std::sync::{Arc, Mutex, Weak};
+use std::process::{Command, Stdio};
+use std::sync::{Arc, Mutex};
 
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, socket_with,
@@ -26,28 +26,28 @@ use skiff_shim_proto::{PROTOCOL, record::run_dir};
 
 /// How shims behave from now on.
 #[derive(Default)]
-pub struct Script {
+pub(crate) struct Script {
     /// Adoption fails.
-    pub refuse_adopt: Option<Failure>,
+    pub(crate) refuse_adopt: Option<Failure>,
     /// Creation fails.
-    pub refuse_create: Option<Failure>,
+    pub(crate) refuse_create: Option<Failure>,
     /// Creation is not answered.
-    pub silent_create: bool,
+    pub(crate) silent_create: bool,
     /// Starting fails.
-    pub refuse_start: Option<Failure>,
+    pub(crate) refuse_start: Option<Failure>,
     /// Signals that containers do not end from.
-    pub ignored: Vec<i32>,
+    pub(crate) ignored: Vec<i32>,
     /// Execs run until they are killed.
-    pub endless_exec: bool,
+    pub(crate) endless_exec: bool,
     /// Signals that were sent, and what else was asked, in order.
-    pub log: Vec<String>,
+    pub(crate) log: Vec<String>,
 }
 
 /// All shims of a node.
 #[derive(Clone, Default)]
-pub struct Shims {
-    pub script: Arc<Mutex<Script>>,
-    all: Arc<Mutex<Vec<Weak<FakeShim>>>>,
+pub(crate) struct Shims {
+    pub(crate) script: Arc<Mutex<Script>>,
+    all: Arc<Mutex<Vec<Arc<FakeShim>>>>,
 }
 
 struct FakeShim {
@@ -69,14 +69,15 @@ impl Spawn for Shims {
     fn spawn(&self, run_dir: &Path) -> io::Result<(OwnedFd, Process)> {
         let (ours, theirs) =
             socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        let child = Command::new("sleep").arg("3600").spawn()?;
+        // Without the test's output, which its runner waits for the end of.
+        let child = Command::new("sleep").arg("3600").stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
         let shim = Arc::new(FakeShim {
             pid: i32::try_from(child.id()).unwrap(),
             script: Arc::clone(&self.script),
             run_dir: run_dir.into(),
             state: Mutex::default(),
         });
-        self.all.lock().unwrap().push(Arc::downgrade(&shim));
+        self.all.lock().unwrap().push(Arc::clone(&shim));
         let listener =
             socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
         bind(&listener, &SocketAddrUnix::new(run_dir.join(run_dir::SOCKET))?)?;
@@ -85,10 +86,10 @@ impl Spawn for Shims {
         let ready =
             Event::Ready { protocol: PROTOCOL, pid: shim.pid, start_time: process.id.start_time };
         send(&theirs, &Message::Event(ready), &[]).unwrap();
-        let accepting = Arc::downgrade(&shim);
+        let accepting = Arc::clone(&shim);
         std::thread::spawn(move || {
             while let Ok(connection) = accept(&listener) {
-                let Some(shim) = accepting.upgrade() else { return };
+                let shim = Arc::clone(&accepting);
                 std::thread::spawn(move || shim.serve(connection));
             }
         });
@@ -99,33 +100,40 @@ impl Spawn for Shims {
 
 impl Shims {
     /// `kill -9` of the shim of a pod.
-    pub fn kill(&self, pod: &str) {
+    pub(crate) fn kill(&self, pod: &str) {
         let shim = self.find(pod).expect("a shim of that pod");
         shim.end();
     }
 
     /// A container of a pod ends by itself.
-    pub fn exit(&self, pod: &str, container: &str, code: i32) {
+    pub(crate) fn exit(&self, pod: &str, container: &str, code: i32) {
         self.find(pod).expect("a shim of that pod").exit(container, code, 0, true);
     }
 
-    /// A container of a pod ends without anybody being told, as if nobody were connected.
-    pub fn log(&self) -> Vec<String> {
+    /// What shims were asked, in order.
+    pub(crate) fn log(&self) -> Vec<String> {
         self.script.lock().unwrap().log.clone()
     }
 
     /// Pods that have a living shim.
-    pub fn pods(&self) -> Vec<String> {
+    pub(crate) fn pods(&self) -> Vec<String> {
         let all = self.all.lock().unwrap();
-        let living = all.iter().filter_map(Weak::upgrade);
-        living.filter_map(|shim| shim.state.lock().unwrap().pod.clone()).map(|p| p.pod_id).collect()
+        let shims = all.iter();
+        shims.filter_map(|shim| shim.state.lock().unwrap().pod.clone()).map(|p| p.pod_id).collect()
+    }
+
+    /// Ends them all, with the test.
+    pub(crate) fn end(&self) {
+        for shim in self.all.lock().unwrap().iter() {
+            shim.end();
+        }
     }
 
     fn find(&self, pod: &str) -> Option<Arc<FakeShim>> {
         let all = self.all.lock().unwrap();
-        all.iter().filter_map(Weak::upgrade).find(|shim| {
+        all.iter().find(|shim| {
             shim.state.lock().unwrap().pod.as_ref().is_some_and(|adopt| adopt.pod_id == pod)
-        })
+        }).cloned()
     }
 }
 
@@ -179,8 +187,9 @@ impl FakeShim {
                     if let Some(netns) = &adopt.netns {
                         std::fs::write(netns, "").unwrap();
                     }
+                    let init_pid = adopt.shared_pid.then_some(self.pid);
                     self.state.lock().unwrap().pod = Some(adopt);
-                    Ok(Reply::Adopted { init_pid: None })
+                    Ok(Reply::Adopted { init_pid })
                 }
             },
             Call::Create(_) if script.silent_create => return None,
@@ -301,7 +310,7 @@ impl FakeShim {
             finished_at: 2_000,
             start_error: None,
         };
-        std::fs::write(path, serde_json::to_vec(&record).unwrap()).unwrap();
+        let _ = std::fs::write(path, serde_json::to_vec(&record).unwrap());
         container.exit = Some(record.clone());
         for connection in state.connections.iter().filter(|_| tell) {
             let _ = send(&**connection, &Message::Event(Event::Exited(record.clone())), &[]);
