@@ -95,13 +95,17 @@ pub fn scan(root: &Path) -> Vec<(PathBuf, Id)> {
     let mut dirs = vec![root.to_path_buf()];
     while let Some(dir) = dirs.pop() {
         // What vanishes meanwhile needs no removing.
-        let Ok(entries) = std::fs::read_dir(&dir) else { continue };
+        let Ok(entries) = std::fs::read_dir(&dir) else {
+            continue;
+        };
         for entry in entries.flatten() {
             if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 continue;
             }
             let name = entry.file_name();
-            let id = name.to_str().and_then(|name| name.strip_prefix(CGROUP_PREFIX));
+            let id = name
+                .to_str()
+                .and_then(|name| name.strip_prefix(CGROUP_PREFIX));
             match id.and_then(Id::parse) {
                 Some(id) => found.push((entry.path(), id)),
                 None => dirs.push(entry.path()),
@@ -127,7 +131,11 @@ mod tests {
             ("/", Some("")),
             ("/a/../../etc", None),
         ] {
-            assert_eq!(parent(asked, &pod).as_deref(), want.map(Path::new), "{asked}");
+            assert_eq!(
+                parent(asked, &pod).as_deref(),
+                want.map(Path::new),
+                "{asked}"
+            );
         }
         assert!(!is_own(Path::new("kubepods"), &pod));
     }

@@ -126,21 +126,35 @@ impl Daemon {
             return;
         }
         // The sender is part of this.
-        let _ = self.recovered.subscribe().wait_for(|recovered| *recovered).await;
+        let _ = self
+            .recovered
+            .subscribe()
+            .wait_for(|recovered| *recovered)
+            .await;
     }
 }
 
 fn list(dir: &Path) -> Result<Vec<PathBuf>, StartError> {
-    let failed = |source| StartError::File { action: "list", path: dir.into(), source };
+    let failed = |source| StartError::File {
+        action: "list",
+        path: dir.into(),
+        source,
+    };
     let entries = std::fs::read_dir(dir).map_err(failed)?;
-    entries.map(|entry| Ok(entry.map_err(failed)?.path())).collect()
+    entries
+        .map(|entry| Ok(entry.map_err(failed)?.path()))
+        .collect()
 }
 
 fn boot_id() -> Result<String, StartError> {
     const PATH: &str = "/proc/sys/kernel/random/boot_id";
     match std::fs::read_to_string(PATH) {
         Ok(text) => Ok(text.trim().to_owned()),
-        Err(source) => Err(StartError::File { action: "read", path: PATH.into(), source }),
+        Err(source) => Err(StartError::File {
+            action: "read",
+            path: PATH.into(),
+            source,
+        }),
     }
 }
 
@@ -169,7 +183,11 @@ impl Lock {
         let path = dir.join("lock");
         let failed = |action, path: &Path| {
             let path = path.to_path_buf();
-            move |source| StartError::File { action, path, source }
+            move |source| StartError::File {
+                action,
+                path,
+                source,
+            }
         };
         std::fs::create_dir_all(dir).map_err(failed("make directory", dir))?;
         let file = File::create(&path).map_err(failed("open", &path))?;
@@ -190,7 +208,10 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let lock = Lock::take(dir.path()).unwrap();
         let error = Lock::take(dir.path()).unwrap_err();
-        assert!(matches!(&error, StartError::Locked(path) if path == dir.path()), "{error}");
+        assert!(
+            matches!(&error, StartError::Locked(path) if path == dir.path()),
+            "{error}"
+        );
         drop(lock);
         Lock::take(dir.path()).unwrap();
     }

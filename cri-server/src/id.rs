@@ -19,7 +19,10 @@ impl Id {
         let mut bytes = [0; LENGTH / 2];
         getrandom::fill(&mut bytes)?;
         let digit = |n: u8| char::from(b"0123456789abcdef"[usize::from(n)]);
-        let text: String = bytes.iter().flat_map(|b| [digit(b >> 4), digit(b & 15)]).collect();
+        let text: String = bytes
+            .iter()
+            .flat_map(|b| [digit(b >> 4), digit(b & 15)])
+            .collect();
         Ok(Self(text.into()))
     }
 
@@ -87,7 +90,13 @@ mod tests {
     fn what_is_no_id_is_refused() {
         let good = "0123456789abcdef".repeat(4);
         assert!(Id::parse(&good).is_some());
-        for bad in ["", "../../etc", &good[1..], &good.to_uppercase(), &format!("{good}0")] {
+        for bad in [
+            "",
+            "../../etc",
+            &good[1..],
+            &good.to_uppercase(),
+            &format!("{good}0"),
+        ] {
             assert_eq!(Id::parse(bad), None, "{bad}");
         }
         assert!(serde_json::from_str::<Id>("\"../x\"").is_err());

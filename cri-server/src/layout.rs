@@ -24,7 +24,11 @@ pub struct Layout {
 impl Layout {
     /// The layout of a daemon with these directories.
     pub fn new(root: PathBuf, state: PathBuf) -> Self {
-        Self { root, state, netns: NETNS.into() }
+        Self {
+            root,
+            state,
+            netns: NETNS.into(),
+        }
     }
 
     /// Makes the directories that must be there before anything else happens.
@@ -32,7 +36,12 @@ impl Layout {
         use std::os::unix::fs::DirBuilderExt;
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700);
-        for dir in [self.pods(), self.containers(), self.quarantine(), self.shims()] {
+        for dir in [
+            self.pods(),
+            self.containers(),
+            self.quarantine(),
+            self.shims(),
+        ] {
             private.create(&dir).map_err(|e| {
                 io::Error::new(e.kind(), format!("make directory {}: {e}", dir.display()))
             })?;

@@ -47,8 +47,21 @@ fn parse<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, serde_json::Er
 }
 
 fn main() -> ExitCode {
-    let Args { config, listen, root, state, log_level, log_format } = Args::parse();
-    let overrides = Overrides { listen, root, state, log_level, log_format };
+    let Args {
+        config,
+        listen,
+        root,
+        state,
+        log_level,
+        log_format,
+    } = Args::parse();
+    let overrides = Overrides {
+        listen,
+        root,
+        state,
+        log_level,
+        log_format,
+    };
     match start(config, &overrides) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -79,7 +92,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     // Files are made with the modes that are asked for, whatever the daemon was started with.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let host = Host::probe();
-    host.cgroups.as_ref().map_err(|reason| StartError::Cgroups(reason.clone()))?;
+    host.cgroups
+        .as_ref()
+        .map_err(|reason| StartError::Cgroups(reason.clone()))?;
     let layout = Layout::new(config.root.clone(), config.state.clone());
     let _locks = (Lock::take(&layout.root)?, Lock::take(&layout.state)?);
     layout.make().context("prepare the state directories")?;
@@ -90,7 +105,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let daemon = Arc::new(Daemon::new(config, layout, &host, images.clone(), shim)?);
     let listener = Listener::bind(listen.path())?;
     let recovery = recover::run(&daemon, &images);
-    let service = listener.serve(Runtime::new(daemon.clone()), Images::new(images.clone()), end());
+    let service = listener.serve(
+        Runtime::new(daemon.clone()),
+        Images::new(images.clone()),
+        end(),
+    );
     let ready = async {
         recovery.await;
         tracing::info!(%listen, "ready");
@@ -108,9 +127,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 
 /// Waits for SIGTERM or SIGINT.
 async fn end() {
-    let (Ok(mut terminate), Ok(mut interrupt)) =
-        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
-    else {
+    let (Ok(mut terminate), Ok(mut interrupt)) = (
+        signal(SignalKind::terminate()),
+        signal(SignalKind::interrupt()),
+    ) else {
         std::future::pending().await
     };
     tokio::select! {

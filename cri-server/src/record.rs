@@ -83,8 +83,15 @@ struct Envelope<'a, R> {
 
 /// Replaces the record at `path`.
 pub fn write<R: Record>(path: &Path, record: &R) -> Result<(), RecordError> {
-    let malformed = |source| RecordError::Malformed { path: path.into(), source };
-    let json = serde_json::to_vec(&Envelope { version: R::VERSION, record }).map_err(malformed)?;
+    let malformed = |source| RecordError::Malformed {
+        path: path.into(),
+        source,
+    };
+    let json = serde_json::to_vec(&Envelope {
+        version: R::VERSION,
+        record,
+    })
+    .map_err(malformed)?;
     write_bytes(path, &json)
 }
 
@@ -95,7 +102,11 @@ pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
     let temporary = path.with_file_name(name);
     fs::write(&temporary, bytes)
         .and_then(|()| fs::rename(&temporary, path))
-        .map_err(|source| RecordError::Io { action: "write record", path: path.into(), source })
+        .map_err(|source| RecordError::Io {
+            action: "write record",
+            path: path.into(),
+            source,
+        })
 }
 
 /// Reads the record at `path`.
@@ -105,10 +116,17 @@ pub fn read<R: Record>(path: &Path) -> Result<R, RecordError> {
         path: path.into(),
         source,
     })?;
-    let malformed = |source| RecordError::Malformed { path: path.into(), source };
+    let malformed = |source| RecordError::Malformed {
+        path: path.into(),
+        source,
+    };
     let Header { version } = serde_json::from_slice(&json).map_err(malformed)?;
     if version > R::VERSION {
-        return Err(RecordError::Newer { path: path.into(), found: version, known: R::VERSION });
+        return Err(RecordError::Newer {
+            path: path.into(),
+            found: version,
+            known: R::VERSION,
+        });
     }
     serde_json::from_slice(&json).map_err(malformed)
 }
@@ -141,12 +159,21 @@ mod tests {
     fn every_torn_record_is_malformed() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("thing.json");
-        write(&path, &Thing { name: "whole".into() }).unwrap();
+        write(
+            &path,
+            &Thing {
+                name: "whole".into(),
+            },
+        )
+        .unwrap();
         let whole = fs::read(&path).unwrap();
         for length in 0..whole.len() {
             fs::write(&path, &whole[..length]).unwrap();
             let got = read::<Thing>(&path);
-            assert!(matches!(got, Err(RecordError::Malformed { .. })), "{length}: {got:?}");
+            assert!(
+                matches!(got, Err(RecordError::Malformed { .. })),
+                "{length}: {got:?}"
+            );
         }
     }
 
@@ -157,6 +184,16 @@ mod tests {
         assert!(read::<Thing>(&path).unwrap_err().is_missing());
         fs::write(&path, r#"{"version":3,"shape":"unknown"}"#).unwrap();
         let error = read::<Thing>(&path).unwrap_err();
-        assert!(matches!(error, RecordError::Newer { found: 3, known: 2, .. }), "{error}");
+        assert!(
+            matches!(
+                error,
+                RecordError::Newer {
+                    found: 3,
+                    known: 2,
+                    ..
+                }
+            ),
+            "{error}"
+        );
     }
 }

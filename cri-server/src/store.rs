@@ -27,8 +27,18 @@ pub struct PodName {
 
 impl From<PodSandboxMetadata> for PodName {
     fn from(metadata: PodSandboxMetadata) -> Self {
-        let PodSandboxMetadata { name, uid, namespace, attempt } = metadata;
-        Self { namespace, name, uid, attempt }
+        let PodSandboxMetadata {
+            name,
+            uid,
+            namespace,
+            attempt,
+        } = metadata;
+        Self {
+            namespace,
+            name,
+            uid,
+            attempt,
+        }
     }
 }
 
@@ -55,11 +65,7 @@ struct Index {
 
 impl Store {
     /// Enters a pod under its name, or returns the one that has the name.
-    pub fn reserve(
-        &self,
-        name: &PodName,
-        pod: &Arc<PodHandle>,
-    ) -> Result<(), Arc<PodHandle>> {
+    pub fn reserve(&self, name: &PodName, pod: &Arc<PodHandle>) -> Result<(), Arc<PodHandle>> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(holder) = index.names.get(name) {
             return Err(Arc::clone(holder));
@@ -73,7 +79,11 @@ impl Store {
     pub fn forget(&self, name: &PodName, pod: &Id) {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         index.pods.remove(pod);
-        if index.names.get(name).is_some_and(|holder| holder.id() == pod) {
+        if index
+            .names
+            .get(name)
+            .is_some_and(|holder| holder.id() == pod)
+        {
             index.names.remove(name);
         }
     }
@@ -115,7 +125,9 @@ fn find(map: &BTreeMap<Id, Arc<PodHandle>>, text: &str) -> Result<Option<Found>,
     }
     let mut from = map.range::<str, _>((Bound::Included(text), Bound::Unbounded));
     let mut next = || from.next().filter(|(id, _)| id.as_str().starts_with(text));
-    let Some((id, pod)) = next() else { return Ok(None) };
+    let Some((id, pod)) = next() else {
+        return Ok(None);
+    };
     if id.as_str() != text && next().is_some() {
         return Err(Ambiguous(text.into()));
     }

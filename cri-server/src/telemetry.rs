@@ -11,7 +11,13 @@ use tracing_subscriber::filter::ParseError;
 pub fn start(log: &Log) -> Result<(), ParseError> {
     let level = log.level.as_str();
     let mut filter = String::from("warn");
-    for crate_name in ["skiffd", "skiff_cri_server", "skiff_image", "skiff_cni", "skiff_spec"] {
+    for crate_name in [
+        "skiffd",
+        "skiff_cri_server",
+        "skiff_image",
+        "skiff_cni",
+        "skiff_spec",
+    ] {
         filter.push_str(&format!(",{crate_name}={level}"));
     }
     let builder = tracing_subscriber::fmt()

@@ -38,7 +38,10 @@ fn a_containers_life_as_a_client_sees_it() {
     assert_eq!(status.labels["l"], "1");
     daemon.start(&c).unwrap();
     let status = daemon.status(&c).unwrap();
-    assert_eq!((status.state(), status.started_at), (cri::ContainerState::ContainerRunning, 1_000));
+    assert_eq!(
+        (status.state(), status.started_at),
+        (cri::ContainerState::ContainerRunning, 1_000)
+    );
     node.shims.exit(&pod, &c, 0);
     let status = daemon.wait_for(&c, cri::ContainerState::ContainerExited);
     assert_eq!((status.exit_code, status.reason.as_str()), (0, "Completed"));
@@ -65,7 +68,11 @@ fn the_same_request_returns_the_same_container_until_it_is_started() {
     other.command.push("more".into());
     refused(daemon.create(&pod, &other), Code::AlreadyExists, &c);
     daemon.start(&c).unwrap();
-    refused(daemon.create(&pod, &container("c")), Code::AlreadyExists, "started");
+    refused(
+        daemon.create(&pod, &container("c")),
+        Code::AlreadyExists,
+        "started",
+    );
     let mut next = container("c");
     next.metadata.as_mut().unwrap().attempt = 1;
     assert_ne!(daemon.create(&pod, &next).unwrap(), c);
@@ -77,9 +84,16 @@ fn a_container_that_cannot_be_made_leaves_nothing() {
     let daemon = node.start();
     let pod = daemon.run_pod(&host_pod("a")).unwrap();
     let message = "mount /none: no such file".to_owned();
-    let failure = Failure { kind: FailureKind::System, message };
+    let failure = Failure {
+        kind: FailureKind::System,
+        message,
+    };
     node.shims.script.lock().unwrap().refuse_create = Some(failure);
-    refused(daemon.create(&pod, &container("c")), Code::Internal, "mount /none");
+    refused(
+        daemon.create(&pod, &container("c")),
+        Code::Internal,
+        "mount /none",
+    );
     let mut image = container("c");
     image.image.as_mut().unwrap().image = "registry.example/absent:1".into();
     refused(daemon.create(&pod, &image), Code::NotFound, "absent:1");
@@ -88,7 +102,11 @@ fn a_container_that_cannot_be_made_leaves_nothing() {
     let logging = daemon.run_pod(&log).unwrap();
     let mut outside = container("c");
     outside.log_path = "../etc/passwd".into();
-    refused(daemon.create(&logging, &outside), Code::InvalidArgument, "log_path");
+    refused(
+        daemon.create(&logging, &outside),
+        Code::InvalidArgument,
+        "log_path",
+    );
     for id in [&pod, &logging] {
         daemon.remove_pod(id).unwrap();
     }
@@ -102,20 +120,41 @@ fn requests_that_cannot_be_meant_name_the_field() {
     let pod = daemon.run_pod(&host_pod("a")).unwrap();
     let mut config = container("c");
     config.metadata = None;
-    refused(daemon.create(&pod, &config), Code::InvalidArgument, "config.metadata");
+    refused(
+        daemon.create(&pod, &config),
+        Code::InvalidArgument,
+        "config.metadata",
+    );
     let mut config = container("c");
     config.image = None;
-    refused(daemon.create(&pod, &config), Code::InvalidArgument, "config.image");
-    refused(daemon.create("no-such", &container("c")), Code::NotFound, "no-such");
+    refused(
+        daemon.create(&pod, &config),
+        Code::InvalidArgument,
+        "config.image",
+    );
+    refused(
+        daemon.create("no-such", &container("c")),
+        Code::NotFound,
+        "no-such",
+    );
     let mut config = container("c");
     let seccomp = cri::SecurityProfile {
         profile_type: cri::security_profile::ProfileType::Localhost.into(),
         localhost_ref: "/profile.json".into(),
     };
-    let context = cri::LinuxContainerSecurityContext { seccomp: Some(seccomp), ..<_>::default() };
-    config.linux =
-        Some(cri::LinuxContainerConfig { security_context: Some(context), ..<_>::default() });
-    refused(daemon.create(&pod, &config), Code::FailedPrecondition, "seccomp");
+    let context = cri::LinuxContainerSecurityContext {
+        seccomp: Some(seccomp),
+        ..<_>::default()
+    };
+    config.linux = Some(cri::LinuxContainerConfig {
+        security_context: Some(context),
+        ..<_>::default()
+    });
+    refused(
+        daemon.create(&pod, &config),
+        Code::FailedPrecondition,
+        "seccomp",
+    );
 }
 
 /// The command's exit code is the one a shell gives, and the path is in the message.
@@ -131,7 +170,10 @@ fn a_command_that_does_not_exist_ends_its_container() {
     refused(daemon.start(&c), Code::InvalidArgument, "/no/such");
     let status = daemon.status(&c).unwrap();
     assert_eq!(status.state(), cri::ContainerState::ContainerExited);
-    assert_eq!((status.exit_code, status.reason.as_str()), (127, "StartError"));
+    assert_eq!(
+        (status.exit_code, status.reason.as_str()),
+        (127, "StartError")
+    );
     assert!(status.message.contains("/no/such"));
     assert!(status.started_at > 0 && status.finished_at > 0);
 }
@@ -161,7 +203,10 @@ fn a_second_stop_shortens_the_first() {
     let (daemon, _, c) = running(&node);
     node.shims.script.lock().unwrap().ignored = vec![SIGUSR1];
     let stop = |timeout| {
-        let request = cri::StopContainerRequest { container_id: c.clone(), timeout };
+        let request = cri::StopContainerRequest {
+            container_id: c.clone(),
+            timeout,
+        };
         daemon.service.stop_container(Request::new(request))
     };
     let start = Instant::now();
@@ -181,7 +226,10 @@ fn no_grace_kills_at_once_and_so_does_a_container_that_was_never_started() {
     daemon.stop(&c, 0).unwrap();
     let d = daemon.create(&pod, &container("d")).unwrap();
     daemon.stop(&d, 30).unwrap();
-    assert_eq!(daemon.status(&d).unwrap().state(), cri::ContainerState::ContainerExited);
+    assert_eq!(
+        daemon.status(&d).unwrap().state(),
+        cri::ContainerState::ContainerExited
+    );
     assert_eq!(node.shims.log(), ["kill 9 all", "kill 9 all"]);
 }
 
@@ -190,15 +238,26 @@ fn an_exec_returns_output_and_exit_code() {
     let node = Node::new();
     let (daemon, _, c) = running(&node);
     let output = daemon.exec(&c, &["echo", "hi"], 0).unwrap();
-    assert_eq!((output.stdout.as_slice(), output.stderr.as_slice()), (&b"echo hi\n"[..], &b"oops"[..]));
+    assert_eq!(
+        (output.stdout.as_slice(), output.stderr.as_slice()),
+        (&b"echo hi\n"[..], &b"oops"[..])
+    );
     assert_eq!(output.exit_code, 3);
     let missing = daemon.exec(&c, &["/missing"], 0).unwrap();
     assert_eq!(missing.exit_code, 127);
-    assert!(String::from_utf8(missing.stderr).unwrap().contains("/missing"));
+    assert!(
+        String::from_utf8(missing.stderr)
+            .unwrap()
+            .contains("/missing")
+    );
     refused(daemon.exec(&c, &[], 0), Code::InvalidArgument, "cmd");
     refused(daemon.exec("no-such", &["x"], 0), Code::NotFound, "no-such");
     daemon.stop(&c, 0).unwrap();
-    refused(daemon.exec(&c, &["x"], 0), Code::FailedPrecondition, "not running");
+    refused(
+        daemon.exec(&c, &["x"], 0),
+        Code::FailedPrecondition,
+        "not running",
+    );
 }
 
 #[test]
@@ -206,7 +265,11 @@ fn an_exec_that_takes_too_long_is_killed() {
     let node = Node::new();
     let (daemon, _, c) = running(&node);
     node.shims.script.lock().unwrap().endless_exec = true;
-    refused(daemon.exec(&c, &["sleep", "600"], 1), Code::DeadlineExceeded, "sleep");
+    refused(
+        daemon.exec(&c, &["sleep", "600"], 1),
+        Code::DeadlineExceeded,
+        "sleep",
+    );
     await_log(&node, "kill exec");
 }
 
@@ -216,10 +279,18 @@ fn an_exec_whose_client_has_gone_is_killed() {
     let (daemon, _, c) = running(&node);
     node.shims.script.lock().unwrap().endless_exec = true;
     let cmd = vec!["sleep".to_owned()];
-    let request = cri::ExecSyncRequest { container_id: c, cmd, timeout: 0 };
+    let request = cri::ExecSyncRequest {
+        container_id: c,
+        cmd,
+        timeout: 0,
+    };
     daemon.block_on(async {
         let call = daemon.service.exec_sync(Request::new(request));
-        assert!(tokio::time::timeout(Duration::from_millis(50), call).await.is_err());
+        assert!(
+            tokio::time::timeout(Duration::from_millis(50), call)
+                .await
+                .is_err()
+        );
     });
     await_log(&node, "kill exec");
 }
@@ -239,7 +310,9 @@ fn a_log_is_reopened_only_for_a_container_that_runs() {
     let node = Node::new();
     let (daemon, _, c) = running(&node);
     let reopen = || {
-        let request = cri::ReopenContainerLogRequest { container_id: c.clone() };
+        let request = cri::ReopenContainerLogRequest {
+            container_id: c.clone(),
+        };
         daemon.block_on(daemon.service.reopen_container_log(Request::new(request)))
     };
     reopen().unwrap();
@@ -253,21 +326,36 @@ fn lists_tell_what_a_kubelet_reads() {
     let (daemon, pod, c) = running(&node);
     let d = daemon.create(&pod, &container("d")).unwrap();
     let list = |filter: cri::ContainerFilter| {
-        let request = cri::ListContainersRequest { filter: Some(filter) };
+        let request = cri::ListContainersRequest {
+            filter: Some(filter),
+        };
         let answer = daemon.block_on(daemon.service.list_containers(Request::new(request)));
         answer.unwrap().into_inner().containers
     };
-    let all = list(cri::ContainerFilter { pod_sandbox_id: pod.clone(), ..<_>::default() });
+    let all = list(cri::ContainerFilter {
+        pod_sandbox_id: pod.clone(),
+        ..<_>::default()
+    });
     assert_eq!(all.len(), 2);
     for item in &all {
         assert!(item.created_at > 0 && item.image_id == item.image_ref);
         assert_eq!(item.image.as_ref().unwrap().image, IMAGE);
         assert_eq!(item.pod_sandbox_id, pod);
     }
-    let state =
-        Some(cri::ContainerStateValue { state: cri::ContainerState::ContainerRunning.into() });
-    let got = list(cri::ContainerFilter { state, ..<_>::default() });
-    assert_eq!(got.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(), [c.as_str()]);
-    let got = list(cri::ContainerFilter { id: d.clone(), ..<_>::default() });
+    let state = Some(cri::ContainerStateValue {
+        state: cri::ContainerState::ContainerRunning.into(),
+    });
+    let got = list(cri::ContainerFilter {
+        state,
+        ..<_>::default()
+    });
+    assert_eq!(
+        got.iter().map(|c| c.id.as_str()).collect::<Vec<_>>(),
+        [c.as_str()]
+    );
+    let got = list(cri::ContainerFilter {
+        id: d.clone(),
+        ..<_>::default()
+    });
     assert_eq!(got[0].id, d);
 }

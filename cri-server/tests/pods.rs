@@ -26,12 +26,18 @@ fn a_pod_is_made_listed_stopped_and_removed_without_a_trace() {
     assert!(status.created_at > 0 && status.metadata.unwrap().name == "web");
     daemon.stop_pod(&id).unwrap();
     daemon.stop_pod(&id).unwrap();
-    assert_eq!(daemon.pod_status(&id).unwrap().state(), cri::PodSandboxState::SandboxNotready);
+    assert_eq!(
+        daemon.pod_status(&id).unwrap().state(),
+        cri::PodSandboxState::SandboxNotready
+    );
     daemon.remove_pod(&id).unwrap();
     daemon.remove_pod(&id).unwrap();
     refused(daemon.pod_status(&id), Code::NotFound, &id);
     assert_eq!(node.left(), Vec::<String>::new());
-    assert_eq!(std::fs::read_to_string(node.path("cni-bin/log")).unwrap(), "ADD\nDEL\n");
+    assert_eq!(
+        std::fs::read_to_string(node.path("cni-bin/log")).unwrap(),
+        "ADD\nDEL\n"
+    );
     assert!(node.shims.pods().is_empty());
 }
 
@@ -57,7 +63,11 @@ fn the_same_request_returns_the_same_pod_and_another_one_is_refused() {
     other.labels.insert("new".into(), "label".into());
     refused(daemon.run_pod(&other), Code::AlreadyExists, &id);
     daemon.stop_pod(&id).unwrap();
-    refused(daemon.run_pod(&host_pod("a")), Code::AlreadyExists, "stopped");
+    refused(
+        daemon.run_pod(&host_pod("a")),
+        Code::AlreadyExists,
+        "stopped",
+    );
     daemon.remove_pod(&id).unwrap();
     assert_ne!(daemon.run_pod(&host_pod("a")).unwrap(), id);
 }
@@ -68,22 +78,33 @@ fn a_dropped_request_is_carried_through_and_joined_by_the_next() {
     let node = Node::new();
     node.network(&format!("[ $CNI_COMMAND = ADD ] && sleep 0.3\n{PLUGIN}"));
     let daemon = node.start();
-    let request = cri::RunPodSandboxRequest { config: Some(pod("slow")), ..<_>::default() };
+    let request = cri::RunPodSandboxRequest {
+        config: Some(pod("slow")),
+        ..<_>::default()
+    };
     daemon.block_on(async {
         let call = daemon.service.run_pod_sandbox(Request::new(request));
         let patience = std::time::Duration::from_millis(30);
         assert!(tokio::time::timeout(patience, call).await.is_err());
     });
-    assert!(daemon.pods().is_empty(), "a pod that is being made is not listed");
+    assert!(
+        daemon.pods().is_empty(),
+        "a pod that is being made is not listed"
+    );
     let id = daemon.run_pod(&pod("slow")).unwrap();
     assert_eq!(daemon.pods(), [id]);
-    assert_eq!(std::fs::read_to_string(node.path("cni-bin/log")).unwrap(), "ADD\n");
+    assert_eq!(
+        std::fs::read_to_string(node.path("cni-bin/log")).unwrap(),
+        "ADD\n"
+    );
 }
 
 #[test]
 fn a_plugin_that_fails_leaves_nothing_and_the_name_free() {
     let node = Node::new();
-    node.network("[ $CNI_COMMAND = ADD ] && { echo '{\"code\":7,\"msg\":\"no room\"}'; exit 1; }; exit 0");
+    node.network(
+        "[ $CNI_COMMAND = ADD ] && { echo '{\"code\":7,\"msg\":\"no room\"}'; exit 1; }; exit 0",
+    );
     let daemon = node.start();
     refused(daemon.run_pod(&pod("a")), Code::Internal, "no room");
     assert_eq!(node.left(), Vec::<String>::new());
@@ -97,7 +118,10 @@ fn a_shim_that_cannot_adopt_leaves_nothing() {
     let node = Node::new();
     let daemon = node.start();
     let message = "set sysctl net.x: no such file".to_owned();
-    let failure = Failure { kind: FailureKind::System, message };
+    let failure = Failure {
+        kind: FailureKind::System,
+        message,
+    };
     node.shims.script.lock().unwrap().refuse_adopt = Some(failure);
     refused(daemon.run_pod(&host_pod("a")), Code::Internal, "net.x");
     assert_eq!(node.left(), Vec::<String>::new());
@@ -125,9 +149,14 @@ fn a_failed_stop_is_told_and_can_be_repeated() {
 fn a_killed_shim_ends_its_containers_with_a_reason_and_no_others() {
     let node = Node::new();
     let daemon = node.start();
-    let (a, b) = (daemon.run_pod(&host_pod("a")).unwrap(), daemon.run_pod(&host_pod("b")).unwrap());
-    let (ca, cb) =
-        (daemon.create(&a, &container("c")).unwrap(), daemon.create(&b, &container("c")).unwrap());
+    let (a, b) = (
+        daemon.run_pod(&host_pod("a")).unwrap(),
+        daemon.run_pod(&host_pod("b")).unwrap(),
+    );
+    let (ca, cb) = (
+        daemon.create(&a, &container("c")).unwrap(),
+        daemon.create(&b, &container("c")).unwrap(),
+    );
     daemon.start(&ca).unwrap();
     daemon.start(&cb).unwrap();
     let record = std::fs::read(node.path("root/state/pods").join(&a).join("pod.json")).unwrap();
@@ -136,16 +165,35 @@ fn a_killed_shim_ends_its_containers_with_a_reason_and_no_others() {
     assert!(entries(&node.path("state/shims")).contains(&shim));
     node.shims.kill(&a);
     let status = daemon.wait_for(&ca, cri::ContainerState::ContainerExited);
-    assert_eq!((status.exit_code, status.reason.as_str()), (255, "ShimDied"));
+    assert_eq!(
+        (status.exit_code, status.reason.as_str()),
+        (255, "ShimDied")
+    );
     assert!(status.message.contains("shim") && status.finished_at > 0 && status.started_at > 0);
-    assert_eq!(daemon.pod_status(&a).unwrap().state(), cri::PodSandboxState::SandboxNotready);
-    assert_eq!(daemon.status(&cb).unwrap().state(), cri::ContainerState::ContainerRunning);
-    assert_eq!(daemon.pod_status(&b).unwrap().state(), cri::PodSandboxState::SandboxReady);
-    refused(daemon.create(&a, &container("d")), Code::FailedPrecondition, "not ready");
+    assert_eq!(
+        daemon.pod_status(&a).unwrap().state(),
+        cri::PodSandboxState::SandboxNotready
+    );
+    assert_eq!(
+        daemon.status(&cb).unwrap().state(),
+        cri::ContainerState::ContainerRunning
+    );
+    assert_eq!(
+        daemon.pod_status(&b).unwrap().state(),
+        cri::PodSandboxState::SandboxReady
+    );
+    refused(
+        daemon.create(&a, &container("d")),
+        Code::FailedPrecondition,
+        "not ready",
+    );
     daemon.stop_pod(&a).unwrap();
     daemon.remove_pod(&a).unwrap();
     assert_eq!(daemon.pods(), [b]);
-    assert!(!entries(&node.path("state/shims")).contains(&shim), "its directory is left");
+    assert!(
+        !entries(&node.path("state/shims")).contains(&shim),
+        "its directory is left"
+    );
 }
 
 #[test]
@@ -154,17 +202,29 @@ fn requests_that_cannot_be_meant_name_the_field() {
     let daemon = node.start();
     let mut nameless = host_pod("a");
     nameless.metadata = None;
-    refused(daemon.run_pod(&nameless), Code::InvalidArgument, "config.metadata");
+    refused(
+        daemon.run_pod(&nameless),
+        Code::InvalidArgument,
+        "config.metadata",
+    );
     let mut outside = host_pod("a");
     outside.linux.as_mut().unwrap().cgroup_parent = "/a/../../b".into();
-    refused(daemon.run_pod(&outside), Code::InvalidArgument, "cgroup_parent");
+    refused(
+        daemon.run_pod(&outside),
+        Code::InvalidArgument,
+        "cgroup_parent",
+    );
     let handler = cri::RunPodSandboxRequest {
         config: Some(host_pod("a")),
         runtime_handler: "kata".into(),
     };
     let answer = daemon.block_on(daemon.service.run_pod_sandbox(Request::new(handler)));
     refused(answer, Code::InvalidArgument, "kata");
-    refused(daemon.pod_status(""), Code::InvalidArgument, "pod_sandbox_id");
+    refused(
+        daemon.pod_status(""),
+        Code::InvalidArgument,
+        "pod_sandbox_id",
+    );
     refused(daemon.pod_status("no-such"), Code::NotFound, "no-such");
     daemon.stop_pod("no-such").unwrap();
     daemon.remove_pod("no-such").unwrap();
@@ -174,13 +234,18 @@ fn requests_that_cannot_be_meant_name_the_field() {
 fn an_ids_beginning_names_a_pod_when_it_is_unique() {
     let node = Node::new();
     let daemon = node.start();
-    let ids: Vec<String> =
-        (0..17).map(|n| daemon.run_pod(&host_pod(&format!("p{n}"))).unwrap()).collect();
+    let ids: Vec<String> = (0..17)
+        .map(|n| daemon.run_pod(&host_pod(&format!("p{n}"))).unwrap())
+        .collect();
     assert_eq!(daemon.pod_status(&ids[0][..20]).unwrap().id, ids[0]);
     // Seventeen ids cannot begin with sixteen different digits.
     let twice = |c: &char| ids.iter().filter(|id| id.starts_with(*c)).count() > 1;
     let digit = ('0'..='9').chain('a'..='f').find(twice).unwrap();
-    refused(daemon.pod_status(&digit.to_string()), Code::InvalidArgument, "several");
+    refused(
+        daemon.pod_status(&digit.to_string()),
+        Code::InvalidArgument,
+        "several",
+    );
 }
 
 #[test]
@@ -191,17 +256,48 @@ fn a_filter_wants_all_its_parts() {
     let b = daemon.run_pod(&host_pod("b")).unwrap();
     daemon.stop_pod(&b).unwrap();
     let list = |filter: cri::PodSandboxFilter| {
-        let request = cri::ListPodSandboxRequest { filter: Some(filter) };
+        let request = cri::ListPodSandboxRequest {
+            filter: Some(filter),
+        };
         let answer = daemon.block_on(daemon.service.list_pod_sandbox(Request::new(request)));
-        answer.unwrap().into_inner().items.into_iter().map(|p| p.id).collect::<Vec<_>>()
+        answer
+            .unwrap()
+            .into_inner()
+            .items
+            .into_iter()
+            .map(|p| p.id)
+            .collect::<Vec<_>>()
     };
-    let ready = cri::PodSandboxStateValue { state: cri::PodSandboxState::SandboxReady.into() };
+    let ready = cri::PodSandboxStateValue {
+        state: cri::PodSandboxState::SandboxReady.into(),
+    };
     let label = |v: &str| [("app".to_owned(), v.to_owned())].into();
-    assert_eq!(list(cri::PodSandboxFilter { state: Some(ready), ..<_>::default() }), [a.clone()]);
-    assert_eq!(list(cri::PodSandboxFilter { id: b.clone(), ..<_>::default() }), [b.clone()]);
-    let labelled = cri::PodSandboxFilter { label_selector: label("b"), ..<_>::default() };
+    assert_eq!(
+        list(cri::PodSandboxFilter {
+            state: Some(ready),
+            ..<_>::default()
+        }),
+        [a.clone()]
+    );
+    assert_eq!(
+        list(cri::PodSandboxFilter {
+            id: b.clone(),
+            ..<_>::default()
+        }),
+        [b.clone()]
+    );
+    let labelled = cri::PodSandboxFilter {
+        label_selector: label("b"),
+        ..<_>::default()
+    };
     assert_eq!(list(labelled.clone()), [b]);
-    assert!(list(cri::PodSandboxFilter { state: Some(ready), ..labelled }).is_empty());
+    assert!(
+        list(cri::PodSandboxFilter {
+            state: Some(ready),
+            ..labelled
+        })
+        .is_empty()
+    );
 }
 
 #[test]
@@ -209,7 +305,11 @@ fn what_is_not_built_says_its_name() {
     let node = Node::new();
     let daemon = node.start();
     let request = Request::new(cri::ExecRequest::default());
-    refused(daemon.block_on(daemon.service.exec(request)), Code::Unimplemented, "Exec");
+    refused(
+        daemon.block_on(daemon.service.exec(request)),
+        Code::Unimplemented,
+        "Exec",
+    );
     let request = Request::new(cri::UpdateContainerResourcesRequest::default());
     let answer = daemon.block_on(daemon.service.update_container_resources(request));
     refused(answer, Code::Unimplemented, "UpdateContainerResources");

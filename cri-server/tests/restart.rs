@@ -30,11 +30,18 @@ fn pods_and_containers_are_back_as_they_were() {
 
     let daemon = node.start();
     assert_eq!(daemon.pod_status(&id).unwrap(), pod_before);
-    assert_eq!([&created, &running, &exited].map(|c| daemon.status(c).unwrap()), before);
+    assert_eq!(
+        [&created, &running, &exited].map(|c| daemon.status(c).unwrap()),
+        before
+    );
     daemon.start(&created).unwrap();
     assert_eq!(daemon.exec(&running, &["true"], 0).unwrap().exit_code, 3);
     daemon.stop(&running, 5).unwrap();
-    assert_eq!(daemon.run_pod(&pod("web")).unwrap(), id, "the name is still this pod's");
+    assert_eq!(
+        daemon.run_pod(&pod("web")).unwrap(),
+        id,
+        "the name is still this pod's"
+    );
     daemon.remove_pod(&id).unwrap();
     assert_eq!(node.left(), Vec::<String>::new());
     assert!(node.shims.pods().is_empty());
@@ -70,7 +77,10 @@ fn a_shim_that_died_meanwhile_leaves_its_exits_and_an_unready_pod() {
     node.shims.exit(&id, &known, 9);
     node.shims.kill(&id);
     let daemon = node.start();
-    assert_eq!(daemon.pod_status(&id).unwrap().state(), cri::PodSandboxState::SandboxNotready);
+    assert_eq!(
+        daemon.pod_status(&id).unwrap().state(),
+        cri::PodSandboxState::SandboxNotready
+    );
     assert_eq!(daemon.status(&known).unwrap().exit_code, 9);
     assert_eq!(daemon.status(&unknown).unwrap().reason, "ShimDied");
     daemon.remove_pod(&id).unwrap();
@@ -91,14 +101,23 @@ fn after_a_reboot_everything_is_over_and_can_be_removed() {
     std::fs::remove_dir_all(node.path("netns")).unwrap();
     std::fs::remove_dir_all(node.path("state")).unwrap();
     let daemon = node.start_in_boot("the next");
-    assert_eq!(daemon.pod_status(&id).unwrap().state(), cri::PodSandboxState::SandboxNotready);
+    assert_eq!(
+        daemon.pod_status(&id).unwrap().state(),
+        cri::PodSandboxState::SandboxNotready
+    );
     let status = daemon.status(&c).unwrap();
-    assert_eq!((status.state(), status.reason.as_str()), (cri::ContainerState::ContainerExited, "NodeRestarted"));
+    assert_eq!(
+        (status.state(), status.reason.as_str()),
+        (cri::ContainerState::ContainerExited, "NodeRestarted")
+    );
     assert!(status.started_at == 1_000 && status.finished_at > 0);
     daemon.stop_pod(&id).unwrap();
     daemon.remove_pod(&id).unwrap();
     assert_eq!(node.left(), Vec::<String>::new());
-    assert_eq!(std::fs::read_to_string(node.path("cni-bin/log")).unwrap(), "ADD\nDEL\n");
+    assert_eq!(
+        std::fs::read_to_string(node.path("cni-bin/log")).unwrap(),
+        "ADD\nDEL\n"
+    );
 }
 
 /// The daemon dies while a plugin attaches: no client was told of the pod.
@@ -110,7 +129,10 @@ fn a_half_made_pod_is_undone() {
     let begun = daemon.daemon.clone();
     daemon.block_on(async {
         use skiff_cri::v1::runtime_service_server::RuntimeService;
-        let request = cri::RunPodSandboxRequest { config: Some(pod("a")), ..<_>::default() };
+        let request = cri::RunPodSandboxRequest {
+            config: Some(pod("a")),
+            ..<_>::default()
+        };
         let call = daemon.service.run_pod_sandbox(tonic::Request::new(request));
         let patience = std::time::Duration::from_millis(300);
         assert!(tokio::time::timeout(patience, call).await.is_err());
@@ -140,11 +162,17 @@ fn a_half_made_container_is_undone() {
             config: Some(container("c")),
             sandbox_config: None,
         };
-        let call = daemon.service.create_container(tonic::Request::new(request));
+        let call = daemon
+            .service
+            .create_container(tonic::Request::new(request));
         let patience = std::time::Duration::from_millis(200);
         assert!(tokio::time::timeout(patience, call).await.is_err());
     });
-    assert_eq!(entries(&node.path("root/state/containers")).len(), 1, "it was being made");
+    assert_eq!(
+        entries(&node.path("root/state/containers")).len(),
+        1,
+        "it was being made"
+    );
     daemon.kill();
     node.shims.script.lock().unwrap().silent_create = false;
     let daemon = node.start();
@@ -160,7 +188,10 @@ fn a_record_that_cannot_be_read_is_put_aside_and_its_pod_removed() {
     let node = Node::new();
     node.network(PLUGIN);
     let daemon = node.start();
-    let (torn, whole) = (daemon.run_pod(&pod("torn")).unwrap(), daemon.run_pod(&pod("whole")).unwrap());
+    let (torn, whole) = (
+        daemon.run_pod(&pod("torn")).unwrap(),
+        daemon.run_pod(&pod("whole")).unwrap(),
+    );
     daemon.create(&torn, &container("c")).unwrap();
     daemon.kill();
     let record = node.path("root/state/pods").join(&torn).join("pod.json");
@@ -188,10 +219,19 @@ fn a_container_record_that_cannot_be_read_costs_only_that_container() {
     );
     daemon.start(&whole).unwrap();
     daemon.kill();
-    std::fs::write(node.path("root/state/containers").join(&torn).join("container.json"), "").unwrap();
+    std::fs::write(
+        node.path("root/state/containers")
+            .join(&torn)
+            .join("container.json"),
+        "",
+    )
+    .unwrap();
     let daemon = node.start();
     refused(daemon.status(&torn), Code::NotFound, &torn);
-    assert_eq!(daemon.status(&whole).unwrap().state(), cri::ContainerState::ContainerRunning);
+    assert_eq!(
+        daemon.status(&whole).unwrap().state(),
+        cri::ContainerState::ContainerRunning
+    );
     assert_eq!(entries(&node.path("root/state/quarantine")), [torn]);
     daemon.create(&id, &container("torn")).unwrap();
 }

@@ -61,11 +61,18 @@ impl Plan {
     }
 
     fn name(&self) -> String {
-        self.config.metadata.as_ref().map(|metadata| metadata.name.clone()).unwrap_or_default()
+        self.config
+            .metadata
+            .as_ref()
+            .map(|metadata| metadata.name.clone())
+            .unwrap_or_default()
     }
 
     fn refused(&self, source: SpecError) -> ContainerError {
-        ContainerError::Spec { name: self.name(), source }
+        ContainerError::Spec {
+            name: self.name(),
+            source,
+        }
     }
 }
 
@@ -88,10 +95,17 @@ struct Prepared {
 
 impl Held {
     fn hold(daemon: &Daemon, plan: Plan) -> Result<Self, ContainerError> {
-        let name = plan.config.image.as_ref().map_or("", |image| image.image.as_str());
+        let name = plan
+            .config
+            .image
+            .as_ref()
+            .map_or("", |image| image.image.as_str());
         match daemon.images.hold(plan.id.as_str(), name) {
             Some(image) => Ok(Self { plan, image }),
-            None => Err(ContainerError::NoImage { name: plan.name(), image: name.into() }),
+            None => Err(ContainerError::NoImage {
+                name: plan.name(),
+                image: name.into(),
+            }),
         }
     }
 
@@ -103,9 +117,12 @@ impl Held {
             Ok((record, spec))
         });
         match recorded {
-            Ok((record, spec)) => {
-                Ok(Recorded { image: self.image, record, config: self.plan.config, spec })
-            }
+            Ok((record, spec)) => Ok(Recorded {
+                image: self.image,
+                record,
+                config: self.plan.config,
+                spec,
+            }),
             Err(error) => {
                 daemon.images.release(self.plan.id.as_str());
                 Err(error)
@@ -121,9 +138,16 @@ impl Held {
             id: plan.id.clone(),
             source,
         };
-        let files = daemon.users.of(&*daemon.images, image).map_err(image_failed)?;
-        let context = config.linux.as_ref().and_then(|linux| linux.security_context.as_ref());
-        let user = resolve_user(context, &image.config.user, &files).map_err(|e| plan.refused(e))?;
+        let files = daemon
+            .users
+            .of(&*daemon.images, image)
+            .map_err(image_failed)?;
+        let context = config
+            .linux
+            .as_ref()
+            .and_then(|linux| linux.security_context.as_ref());
+        let user =
+            resolve_user(context, &image.config.user, &files).map_err(|e| plan.refused(e))?;
         let devices = device::lookup(config).map_err(|e| {
             plan.refused(SpecError::invalid(
                 format!("devices[{}].host_path", e.index),
@@ -131,8 +155,8 @@ impl Held {
             ))
         })?;
         let image_config = image_config(image);
-        let stop_signal = skiff_spec::signal::stop_signal(config, &image_config)
-            .map_err(|e| plan.refused(e))?;
+        let stop_signal =
+            skiff_spec::signal::stop_signal(config, &image_config).map_err(|e| plan.refused(e))?;
         let cgroups_path = plan.cgroup_parent.join(cgroup::name(&plan.id));
         let image_name = image_name(config, image);
         let input = Input {
@@ -155,8 +179,16 @@ impl Held {
             make_dir("make the log directory", dir)?;
         }
         let cgroup = daemon.cgroup_root.join(&cgroups_path);
-        let record =
-            new_record(daemon, plan, image, image_name, cgroup, log_path, &user, stop_signal);
+        let record = new_record(
+            daemon,
+            plan,
+            image,
+            image_name,
+            cgroup,
+            log_path,
+            &user,
+            stop_signal,
+        );
         Ok((record, spec))
     }
 
@@ -167,7 +199,9 @@ impl Held {
         if directory.is_empty() || path.as_os_str().is_empty() {
             return Ok(None);
         }
-        let inside = path.components().all(|c| matches!(c, std::path::Component::Normal(_)));
+        let inside = path
+            .components()
+            .all(|c| matches!(c, std::path::Component::Normal(_)));
         if !inside {
             let reason = format!("{path:?} leads out of the pod's log directory");
             return Err(self.plan.refused(SpecError::invalid("log_path", reason)));
@@ -176,7 +210,10 @@ impl Held {
     }
 }
 
-#[expect(clippy::too_many_arguments, reason = "a record's fields, each from another place")]
+#[expect(
+    clippy::too_many_arguments,
+    reason = "a record's fields, each from another place"
+)]
 fn new_record(
     daemon: &Daemon,
     plan: &Plan,
@@ -196,7 +233,11 @@ fn new_record(
         image: image_name,
         cgroup,
         log_path,
-        user: UserRecord { uid: user.uid, gid: user.gid, groups: user.groups.clone() },
+        user: UserRecord {
+            uid: user.uid,
+            gid: user.gid,
+            groups: user.groups.clone(),
+        },
         stop_signal: stop_signal.number(),
         state: State::Creating,
     }
@@ -209,7 +250,13 @@ fn write(
     spec: &Spec,
 ) -> Result<(), ContainerError> {
     let dir = daemon.layout.container(&record.id);
-    let file = |action, path: PathBuf| move |source| ContainerError::File { action, path, source };
+    let file = |action, path: PathBuf| {
+        move |source| ContainerError::File {
+            action,
+            path,
+            source,
+        }
+    };
     DirBuilder::new()
         .mode(0o700)
         .create(&dir)
@@ -227,7 +274,10 @@ fn write(
 impl Recorded {
     fn prepare(self, daemon: &Daemon) -> Result<Prepared, ContainerError> {
         match daemon.images.prepare(self.record.id.as_str(), &self.image) {
-            Ok(snapshot) => Ok(Prepared { recorded: self, snapshot }),
+            Ok(snapshot) => Ok(Prepared {
+                recorded: self,
+                snapshot,
+            }),
             Err(source) => {
                 let id = self.record.id.clone();
                 let action = "make the root file system";
@@ -297,11 +347,14 @@ async fn delete_by_shim(client: &Client, record: &ContainerRecord, error: &ShimE
 
 /// Removes what a container holds outside its shim: snapshot, image, directory.
 pub fn give_back(daemon: &Daemon, id: &Id) -> Result<(), ContainerError> {
-    daemon.images.remove_snapshot(id.as_str()).map_err(|source| ContainerError::Image {
-        action: "remove the root file system",
-        id: id.clone(),
-        source,
-    })?;
+    daemon
+        .images
+        .remove_snapshot(id.as_str())
+        .map_err(|source| ContainerError::Image {
+            action: "remove the root file system",
+            id: id.clone(),
+            source,
+        })?;
     daemon.images.release(id.as_str());
     discard(&daemon.layout.container(id), CONTAINER_RECORD);
     Ok(())
@@ -316,7 +369,11 @@ pub fn discard(dir: &Path, record: &str) {
 
 /// Directories to be mounted that are not there are made, as a kubelet and its users expect.
 fn make_mount_sources(config: &cri::ContainerConfig) -> Result<(), ContainerError> {
-    for mount in config.mounts.iter().filter(|mount| !mount.host_path.is_empty()) {
+    for mount in config
+        .mounts
+        .iter()
+        .filter(|mount| !mount.host_path.is_empty())
+    {
         let path = Path::new(&mount.host_path);
         if !path.exists() {
             make_dir("make the mount source", path)?;
@@ -326,8 +383,11 @@ fn make_mount_sources(config: &cri::ContainerConfig) -> Result<(), ContainerErro
 }
 
 fn make_dir(action: &'static str, path: &Path) -> Result<(), ContainerError> {
-    std::fs::create_dir_all(path)
-        .map_err(|source| ContainerError::File { action, path: path.into(), source })
+    std::fs::create_dir_all(path).map_err(|source| ContainerError::File {
+        action,
+        path: path.into(),
+        source,
+    })
 }
 
 /// The name that the user knows the image by: as written in the pod, else as the request names
@@ -338,7 +398,10 @@ fn image_name(config: &cri::ContainerConfig, image: &Image) -> String {
         return spec.user_specified_image;
     }
     let id = image.id.to_string();
-    let is_id = id == spec.image || id.strip_prefix("sha256:").is_some_and(|hex| hex == spec.image);
+    let is_id = id == spec.image
+        || id
+            .strip_prefix("sha256:")
+            .is_some_and(|hex| hex == spec.image);
     let names = image.repo_tags.first().or(image.repo_digests.first());
     names.filter(|_| is_id).cloned().unwrap_or(spec.image)
 }

@@ -41,7 +41,11 @@ pub async fn exec(
     limit: Option<Duration>,
 ) -> Result<Output, ContainerError> {
     let id = container.facts.id.clone();
-    let denied = |denied| ContainerError::Denied { action: "exec in", id: id.clone(), denied };
+    let denied = |denied| ContainerError::Denied {
+        action: "exec in",
+        id: id.clone(),
+        denied,
+    };
     if !container.state.is_running() {
         return Err(denied(Denied::NotRunning));
     }
@@ -54,8 +58,18 @@ pub async fn exec(
         source,
     })?;
     let exec_id = client.exec_id();
-    let exec = Exec { exec_id, id: id.to_string(), process, stdin: false, terminal: false };
-    let mut kill = KillOnDrop { client, exec_id, armed: true };
+    let exec = Exec {
+        exec_id,
+        id: id.to_string(),
+        process,
+        stdin: false,
+        terminal: false,
+    };
+    let mut kill = KillOnDrop {
+        client,
+        exec_id,
+        armed: true,
+    };
     let run = collect(client.exec(exec, vec![out, err]), stdout, stderr);
     let result = match limit {
         None => run.await,
@@ -71,7 +85,11 @@ pub async fn exec(
 fn timed_out(id: Id, command: &[String], limit: Duration) -> ContainerError {
     let command = command.first().cloned().unwrap_or_default();
     let seconds = i64::try_from(limit.as_secs()).unwrap_or(i64::MAX);
-    ContainerError::ExecTimeout { id, command, seconds }
+    ContainerError::ExecTimeout {
+        id,
+        command,
+        seconds,
+    }
 }
 
 /// A command that is not there has an exit code like any other that fails.
@@ -80,11 +98,23 @@ fn not_executed(id: Id, source: ShimError) -> Result<Output, ContainerError> {
         ShimError::Refused(failure) => match failure.kind {
             FailureKind::Command { exit_code } => {
                 let stderr = format!("{}\n", failure.message).into_bytes();
-                Ok(Output { stdout: Vec::new(), stderr, exit_code })
+                Ok(Output {
+                    stdout: Vec::new(),
+                    stderr,
+                    exit_code,
+                })
             }
-            _ => Err(ContainerError::Shim { action: "exec in", id, source }),
+            _ => Err(ContainerError::Shim {
+                action: "exec in",
+                id,
+                source,
+            }),
         },
-        _ => Err(ContainerError::Shim { action: "exec in", id, source }),
+        _ => Err(ContainerError::Shim {
+            action: "exec in",
+            id,
+            source,
+        }),
     }
 }
 
@@ -105,7 +135,11 @@ async fn collect(
     };
     stdout.drain();
     stderr.drain();
-    Ok(Output { stdout: stdout.kept, stderr: stderr.kept, exit_code })
+    Ok(Output {
+        stdout: stdout.kept,
+        stderr: stderr.kept,
+        exit_code,
+    })
 }
 
 struct KillOnDrop<'a> {
@@ -141,7 +175,15 @@ impl Stream {
         rustix::io::ioctl_fionbio(&read, true)?;
         let capacity = fcntl_getpipe_size(&read)?;
         let pipe = Receiver::from_owned_fd(read)?;
-        Ok((Self { pipe, capacity, kept: Vec::new(), open: true }, write))
+        Ok((
+            Self {
+                pipe,
+                capacity,
+                kept: Vec::new(),
+                open: true,
+            },
+            write,
+        ))
     }
 
     /// Waits for output and reads once.
@@ -194,8 +236,13 @@ mod tests {
         let (stderr, _) = Stream::open().unwrap();
         let mut held = std::fs::File::from(write);
         held.write_all(b"hello").unwrap();
-        let output = collect(std::future::ready(Ok(3)), stdout, stderr).await.unwrap();
-        assert_eq!((output.stdout.as_slice(), output.exit_code), (&b"hello"[..], 3));
+        let output = collect(std::future::ready(Ok(3)), stdout, stderr)
+            .await
+            .unwrap();
+        assert_eq!(
+            (output.stdout.as_slice(), output.exit_code),
+            (&b"hello"[..], 3)
+        );
     }
 
     #[tokio::test]

@@ -24,14 +24,24 @@ pub struct Exit {
 impl From<ExitRecord> for Exit {
     fn from(record: ExitRecord) -> Self {
         let finished_at = record.finished_at.max(1);
-        let started_at = if record.started_at > 0 { record.started_at } else { finished_at };
+        let started_at = if record.started_at > 0 {
+            record.started_at
+        } else {
+            finished_at
+        };
         let (reason, message) = match record.start_error {
             Some(message) => ("StartError", message),
             None if record.oom_killed => ("OOMKilled", String::new()),
             None if record.code == 0 => ("Completed", String::new()),
             None => ("Error", String::new()),
         };
-        Self { code: record.code, reason: reason.into(), message, started_at, finished_at }
+        Self {
+            code: record.code,
+            reason: reason.into(),
+            message,
+            started_at,
+            finished_at,
+        }
     }
 }
 
@@ -39,7 +49,13 @@ impl Exit {
     /// The command could not be executed; `code` is what a shell would give.
     pub fn start_error(code: i32, message: String, now: i64) -> Self {
         let reason = "StartError".into();
-        Self { code, reason, message, started_at: now, finished_at: now }
+        Self {
+            code,
+            reason,
+            message,
+            started_at: now,
+            finished_at: now,
+        }
     }
 
     /// The shim ended before it could tell; what was left of the container has been killed.
@@ -85,8 +101,15 @@ mod tests {
 
     #[test]
     fn reasons_are_those_a_kubelet_knows() {
-        let oom = ExitRecord { oom_killed: true, signal: 9, ..record(137) };
-        let start = ExitRecord { start_error: Some("exec /x".into()), ..record(127) };
+        let oom = ExitRecord {
+            oom_killed: true,
+            signal: 9,
+            ..record(137)
+        };
+        let start = ExitRecord {
+            start_error: Some("exec /x".into()),
+            ..record(127)
+        };
         for (record, reason, message) in [
             (record(0), "Completed", ""),
             (record(1), "Error", ""),
@@ -104,9 +127,16 @@ mod tests {
     /// A kubelet shows a time of 0 as 1970.
     #[test]
     fn times_are_never_zero() {
-        let never = Exit::from(ExitRecord { started_at: 0, ..record(127) });
+        let never = Exit::from(ExitRecord {
+            started_at: 0,
+            ..record(127)
+        });
         assert_eq!((never.started_at, never.finished_at), (20, 20));
-        let torn = Exit::from(ExitRecord { started_at: 0, finished_at: 0, ..record(1) });
+        let torn = Exit::from(ExitRecord {
+            started_at: 0,
+            finished_at: 0,
+            ..record(1)
+        });
         assert!(torn.started_at > 0 && torn.finished_at > 0);
         assert_eq!(Exit::rebooted(None, 5).started_at, 5);
     }

@@ -90,12 +90,11 @@ pub fn step(state: &State, event: Event) -> Result<State, Denied> {
         (State::Created { process }, Event::Start) => Ok(State::Starting { process: *process }),
         (State::Created { .. }, Event::Started(_) | Event::Unstarted) => Err(Denied::NotRunning),
 
-        (State::Starting { process }, Event::Started(started_at)) => {
-            Ok(State::Running { process: *process, started_at })
-        }
-        (State::Starting { process }, Event::Unstarted) => {
-            Ok(State::Created { process: *process })
-        }
+        (State::Starting { process }, Event::Started(started_at)) => Ok(State::Running {
+            process: *process,
+            started_at,
+        }),
+        (State::Starting { process }, Event::Unstarted) => Ok(State::Created { process: *process }),
         (State::Starting { .. } | State::Running { .. }, Event::Start) => {
             Err(Denied::AlreadyStarted)
         }
@@ -144,7 +143,10 @@ mod tests {
     use proptest::prelude::*;
 
     fn process() -> ProcessId {
-        ProcessId { pid: 7, start_time: 70 }
+        ProcessId {
+            pid: 7,
+            start_time: 70,
+        }
     }
 
     fn exit(code: i32) -> Exit {
@@ -173,7 +175,13 @@ mod tests {
         for event in [Event::Created(process()), Event::Start, Event::Started(5)] {
             state = step(&state, event).unwrap();
         }
-        assert_eq!(state, State::Running { process: process(), started_at: 5 });
+        assert_eq!(
+            state,
+            State::Running {
+                process: process(),
+                started_at: 5
+            }
+        );
         assert_eq!(step(&state, Event::Start), Err(Denied::AlreadyStarted));
         state = step(&state, Event::Ended(exit(3))).unwrap();
         assert_eq!(state.exit().unwrap().code, 3);

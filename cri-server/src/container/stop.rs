@@ -50,8 +50,18 @@ impl Stop {
         match self {
             Self::Killed { .. } => (self, None),
             _ if grace.is_zero() => Self::kill(now),
-            Self::Idle => (Self::Asked { kill_at: now + grace }, Some(Action::Ask)),
-            Self::Asked { kill_at } => (Self::Asked { kill_at: kill_at.min(now + grace) }, None),
+            Self::Idle => (
+                Self::Asked {
+                    kill_at: now + grace,
+                },
+                Some(Action::Ask),
+            ),
+            Self::Asked { kill_at } => (
+                Self::Asked {
+                    kill_at: kill_at.min(now + grace),
+                },
+                None,
+            ),
         }
     }
 
@@ -59,9 +69,7 @@ impl Stop {
     pub fn tick(self, now: Instant) -> (Self, Option<Action>) {
         match self {
             Self::Asked { kill_at } if kill_at <= now => Self::kill(now),
-            Self::Killed { give_up_at } if give_up_at <= now => {
-                (Self::Idle, Some(Action::GiveUp))
-            }
+            Self::Killed { give_up_at } if give_up_at <= now => (Self::Idle, Some(Action::GiveUp)),
             _ => (self, None),
         }
     }
@@ -76,7 +84,12 @@ impl Stop {
     }
 
     fn kill(now: Instant) -> (Self, Option<Action>) {
-        (Self::Killed { give_up_at: now + PATIENCE }, Some(Action::Kill))
+        (
+            Self::Killed {
+                give_up_at: now + PATIENCE,
+            },
+            Some(Action::Kill),
+        )
     }
 }
 

@@ -18,7 +18,12 @@ pub struct Users(Mutex<HashMap<Digest, Arc<UserFiles>>>);
 impl Users {
     /// The files of an image. An image is named by its content, so what was read once stays true.
     pub fn of(&self, images: &dyn Images, image: &Image) -> Result<Arc<UserFiles>, StoreError> {
-        let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).get(&image.id).cloned();
+        let known = self
+            .0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(&image.id)
+            .cloned();
         if let Some(files) = known {
             return Ok(files);
         }

@@ -80,7 +80,10 @@ impl Facts {
 
 /// Drops what an exec does not need; the whole is in `config.json`.
 fn only_process(mut spec: Spec) -> Spec {
-    spec.set_linux(None).set_mounts(None).set_annotations(None).set_root(None);
+    spec.set_linux(None)
+        .set_mounts(None)
+        .set_annotations(None)
+        .set_root(None);
     spec
 }
 
@@ -97,16 +100,17 @@ impl ContainerView {
     /// The image as clients are told: the name that the user gave.
     fn image(&self) -> cri::ImageSpec {
         let spec = self.facts.config.image.clone().unwrap_or_default();
-        cri::ImageSpec { image: self.facts.image.clone(), ..spec }
+        cri::ImageSpec {
+            image: self.facts.image.clone(),
+            ..spec
+        }
     }
 
     /// The state in the words of the CRI.
     pub fn cri_state(&self) -> cri::ContainerState {
         match self.state {
             State::Creating => cri::ContainerState::ContainerUnknown,
-            State::Created { .. } | State::Starting { .. } => {
-                cri::ContainerState::ContainerCreated
-            }
+            State::Created { .. } | State::Starting { .. } => cri::ContainerState::ContainerCreated,
             State::Running { .. } => cri::ContainerState::ContainerRunning,
             State::Exited { .. } => cri::ContainerState::ContainerExited,
         }
@@ -134,9 +138,13 @@ impl ContainerView {
         let facts = &self.facts;
         let (started_at, finished_at, exit_code, reason, message) = match &self.state {
             State::Running { started_at, .. } => (*started_at, 0, 0, "", ""),
-            State::Exited { exit } => {
-                (exit.started_at, exit.finished_at, exit.code, &*exit.reason, &*exit.message)
-            }
+            State::Exited { exit } => (
+                exit.started_at,
+                exit.finished_at,
+                exit.code,
+                &*exit.reason,
+                &*exit.message,
+            ),
             State::Creating | State::Created { .. } | State::Starting { .. } => (0, 0, 0, "", ""),
         };
         let linux = facts.config.linux.as_ref();
@@ -155,14 +163,20 @@ impl ContainerView {
             labels: facts.config.labels.clone(),
             annotations: facts.config.annotations.clone(),
             mounts: facts.config.mounts.clone(),
-            log_path: facts.log_path.as_ref().map_or_else(String::new, |path| {
-                path.to_string_lossy().into_owned()
-            }),
-            resources: linux.and_then(|linux| linux.resources.clone()).map(|resources| {
-                cri::ContainerResources { linux: Some(resources), windows: None }
-            }),
+            log_path: facts
+                .log_path
+                .as_ref()
+                .map_or_else(String::new, |path| path.to_string_lossy().into_owned()),
+            resources: linux
+                .and_then(|linux| linux.resources.clone())
+                .map(|resources| cri::ContainerResources {
+                    linux: Some(resources),
+                    windows: None,
+                }),
             image_id: facts.image_id.clone(),
-            user: Some(cri::ContainerUser { linux: Some(self.user()) }),
+            user: Some(cri::ContainerUser {
+                linux: Some(self.user()),
+            }),
             stop_signal: skiff_spec::Signal::new(facts.stop_signal)
                 .map_or(0, skiff_spec::Signal::to_cri),
         }

@@ -57,7 +57,9 @@ pub(super) async fn answer_stream<T: Send + 'static>(
     about: String,
     handler: impl Future<Output = Result<Vec<T>, RpcError>>,
 ) -> Result<Response<Stream<T>>, Status> {
-    let messages = answer(method, Kind::Read, about, handler).await?.into_inner();
+    let messages = answer(method, Kind::Read, about, handler)
+        .await?
+        .into_inner();
     let stream: Stream<T> = Box::pin(stream::iter(messages.into_iter().map(Ok)));
     Ok(Response::new(stream))
 }
@@ -65,5 +67,7 @@ pub(super) async fn answer_stream<T: Send + 'static>(
 /// The status of a call that is not built.
 pub(super) fn unimplemented(method: &'static str) -> Status {
     tracing::debug!(method, "not implemented");
-    Status::unimplemented(format!("{method} is not implemented by this version of skiff"))
+    Status::unimplemented(format!(
+        "{method} is not implemented by this version of skiff"
+    ))
 }

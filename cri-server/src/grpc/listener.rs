@@ -50,7 +50,10 @@ pub struct Listener {
 impl Listener {
     /// Binds `path`, for its owner and group. The socket that a dead daemon left is replaced.
     pub fn bind(path: &Path) -> Result<Self, ListenError> {
-        let failed = |source| ListenError::Io { path: path.into(), source };
+        let failed = |source| ListenError::Io {
+            path: path.into(),
+            source,
+        };
         if let Some(parent) = path.parent() {
             std::fs::create_dir_all(parent).map_err(failed)?;
         }
@@ -68,8 +71,7 @@ impl Listener {
         images: Images,
         end: impl Future<Output = ()>,
     ) -> Result<(), ListenError> {
-        let runtime =
-            RuntimeServiceServer::new(runtime).max_decoding_message_size(MAX_REQUEST);
+        let runtime = RuntimeServiceServer::new(runtime).max_decoding_message_size(MAX_REQUEST);
         let images = ImageServiceServer::new(images).max_decoding_message_size(MAX_REQUEST);
         let server = Server::builder()
             .initial_stream_window_size(WINDOW)
@@ -85,7 +87,10 @@ impl Listener {
 }
 
 fn clear(path: &Path) -> Result<(), ListenError> {
-    let failed = |source| ListenError::Io { path: path.into(), source };
+    let failed = |source| ListenError::Io {
+        path: path.into(),
+        source,
+    };
     match std::fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(()),
         Err(e) => return Err(failed(e)),
@@ -114,7 +119,10 @@ mod tests {
         drop(listener);
         std::fs::remove_file(&path).unwrap();
         std::fs::write(&path, "mine").unwrap();
-        assert!(matches!(Listener::bind(&path), Err(ListenError::NotSocket(_))));
+        assert!(matches!(
+            Listener::bind(&path),
+            Err(ListenError::NotSocket(_))
+        ));
         assert_eq!(std::fs::read(&path).unwrap(), b"mine");
     }
 }

@@ -181,7 +181,12 @@ fn container(id: &str) -> String {
 fn pod_name(config: Option<&cri::PodSandboxConfig>) -> String {
     match config.and_then(|config| config.metadata.as_ref()) {
         Some(metadata) => {
-            let cri::PodSandboxMetadata { name, uid, namespace, attempt } = metadata;
+            let cri::PodSandboxMetadata {
+                name,
+                uid,
+                namespace,
+                attempt,
+            } = metadata;
             format!("pod {namespace}/{name} uid {uid} attempt {attempt}")
         }
         None => "pod without metadata".into(),
@@ -190,7 +195,12 @@ fn pod_name(config: Option<&cri::PodSandboxConfig>) -> String {
 
 fn new_container(request: &cri::CreateContainerRequest) -> String {
     let config = request.config.as_ref();
-    let metadata = config.and_then(|config| config.metadata.clone()).unwrap_or_default();
+    let metadata = config
+        .and_then(|config| config.metadata.clone())
+        .unwrap_or_default();
     let cri::ContainerMetadata { name, attempt } = metadata;
-    format!("pod {} container {name} attempt {attempt}", request.pod_sandbox_id)
+    format!(
+        "pod {} container {name} attempt {attempt}",
+        request.pod_sandbox_id
+    )
 }

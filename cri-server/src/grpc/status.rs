@@ -33,9 +33,10 @@ fn code(error: &RpcError) -> Code {
 fn message(error: &RpcError) -> String {
     match error {
         RpcError::Container(error) => match &**error {
-            ContainerError::Spec { source: source @ SpecError::RecursiveReadOnly { .. }, .. } => {
-                source.to_string()
-            }
+            ContainerError::Spec {
+                source: source @ SpecError::RecursiveReadOnly { .. },
+                ..
+            } => source.to_string(),
             error => chain(error),
         },
         RpcError::Pull(error) if error.is_registry_unavailable() => {
@@ -58,8 +59,14 @@ fn pod(error: &PodError) -> Code {
         PodError::Spec { source, .. } => spec(source),
         PodError::Exists { .. } => Code::AlreadyExists,
         PodError::UnknownHandler { .. } => Code::InvalidArgument,
-        PodError::Network { source: skiff_cni::Error::NotReady(_), .. } => Code::Unavailable,
-        PodError::Network { source: skiff_cni::Error::Pod(_), .. } => Code::InvalidArgument,
+        PodError::Network {
+            source: skiff_cni::Error::NotReady(_),
+            ..
+        } => Code::Unavailable,
+        PodError::Network {
+            source: skiff_cni::Error::Pod(_),
+            ..
+        } => Code::InvalidArgument,
         PodError::Shim { source, .. } => shim(source),
         PodError::Container { source, .. } => container(source),
         PodError::Network { .. }

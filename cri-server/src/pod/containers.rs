@@ -51,16 +51,33 @@ impl PodTask {
         }
         let exists = |id: &Id, why| {
             let (name, pod, id) = (name.clone(), pod.clone(), id.clone());
-            Err(ContainerError::Exists { name, attempt, pod, id, why })
+            Err(ContainerError::Exists {
+                name,
+                attempt,
+                pod,
+                id,
+                why,
+            })
         };
         let another = "made from another configuration";
         let same_name = |other: &cri::ContainerConfig| other.metadata == config.metadata;
-        if let Some(at) = self.creations.iter().position(|made| same_name(&made.config)) {
+        if let Some(at) = self
+            .creations
+            .iter()
+            .position(|made| same_name(&made.config))
+        {
             let made = &self.creations[at];
             let same = made.config == *config;
-            return if same { Ok(Admission::Join(at)) } else { exists(&made.id, another) };
+            return if same {
+                Ok(Admission::Join(at))
+            } else {
+                exists(&made.id, another)
+            };
         }
-        let holder = self.containers.iter().find(|(_, slot)| same_name(&slot.view.facts.config));
+        let holder = self
+            .containers
+            .iter()
+            .find(|(_, slot)| same_name(&slot.view.facts.config));
         match holder {
             None => Ok(Admission::New(Id::random().map_err(ContainerError::Id)?)),
             Some((id, slot)) if slot.view.facts.config != *config => exists(id, another),
@@ -80,7 +97,10 @@ impl PodTask {
     ) {
         let Some(client) = self.client() else {
             let name = config.metadata.clone().unwrap_or_default().name;
-            let error = ContainerError::PodNotReady { name, pod: self.record.id.clone() };
+            let error = ContainerError::PodNotReady {
+                name,
+                pod: self.record.id.clone(),
+            };
             let _ = answer.send(Err(Arc::new(error)));
             return;
         };
@@ -92,7 +112,11 @@ impl PodTask {
             target_pid: self.target_pid(&config),
             config: config.clone(),
         };
-        self.creations.push(Creation { id: id.clone(), config, waiters: vec![answer] });
+        self.creations.push(Creation {
+            id: id.clone(),
+            config,
+            waiters: vec![answer],
+        });
         let daemon = Arc::clone(&self.daemon);
         self.begin(async move { Done::Created(id, plan.run(&daemon, &client).await) });
     }
@@ -137,14 +161,23 @@ impl PodTask {
         let result = result.map(|(facts, state)| {
             let (pod, name) = (&self.record.id, facts.metadata().name);
             tracing::info!(container = %id, %pod, name, "created");
-            self.containers.insert(id.clone(), Slot::new(ContainerView { facts, state }));
-            self.daemon.store.add_container(id.clone(), Arc::clone(&self.handle));
+            self.containers
+                .insert(id.clone(), Slot::new(ContainerView { facts, state }));
+            self.daemon
+                .store
+                .add_container(id.clone(), Arc::clone(&self.handle));
             self.publish();
             id.clone()
         });
         let result = result.map_err(Arc::new);
-        let at = self.creations.iter().position(|creation| creation.id == *id);
-        for waiter in at.into_iter().flat_map(|at| self.creations.swap_remove(at).waiters) {
+        let at = self
+            .creations
+            .iter()
+            .position(|creation| creation.id == *id);
+        for waiter in at
+            .into_iter()
+            .flat_map(|at| self.creations.swap_remove(at).waiters)
+        {
             let _ = waiter.send(result.clone());
         }
         self.advance_removal();
@@ -152,7 +185,9 @@ impl PodTask {
 
     pub(super) fn start_container(&mut self, id: &Id, answer: Answer<(), ContainerError>) {
         // Dropping the answer says that there is no such container.
-        let Some(slot) = self.containers.get_mut(id) else { return };
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
         let started = match step(&slot.view.state, Event::Start) {
             Ok(_) if slot.removing => Err(Denied::NotRunning),
             result => result,
@@ -169,12 +204,22 @@ impl PodTask {
                 });
             }
             (Ok(_), None) => {
-                let source = ShimError::Gone { shim: self.record.shim.id.clone() };
-                let error = ContainerError::Shim { action: "start", id: id.clone(), source };
+                let source = ShimError::Gone {
+                    shim: self.record.shim.id.clone(),
+                };
+                let error = ContainerError::Shim {
+                    action: "start",
+                    id: id.clone(),
+                    source,
+                };
                 let _ = answer.send(Err(Arc::new(error)));
             }
             (Err(denied), _) => {
-                let error = ContainerError::Denied { action: "start", id: id.clone(), denied };
+                let error = ContainerError::Denied {
+                    action: "start",
+                    id: id.clone(),
+                    denied,
+                };
                 let _ = answer.send(Err(Arc::new(error)));
             }
         }
@@ -194,9 +239,15 @@ impl PodTask {
         };
         self.apply(id, event);
         self.save_container(id);
-        let Some(slot) = self.containers.get_mut(id) else { return };
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
         let result = result.map(drop).map_err(|source| {
-            Arc::new(ContainerError::Shim { action: "start", id: id.clone(), source })
+            Arc::new(ContainerError::Shim {
+                action: "start",
+                id: id.clone(),
+                source,
+            })
         });
         for waiter in slot.start_waiters.drain(..) {
             let _ = waiter.send(result.clone());
@@ -215,7 +266,9 @@ impl PodTask {
         grace: Duration,
         answer: Answer<(), ContainerError>,
     ) {
-        let Some(slot) = self.containers.get_mut(id) else { return };
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
         if slot.view.state.exit().is_some() {
             let _ = answer.send(Ok(()));
             return;
@@ -232,7 +285,9 @@ impl PodTask {
     pub(super) fn tick(&mut self, now: Instant) {
         let ids: Vec<Id> = self.containers.keys().cloned().collect();
         for id in ids {
-            let Some(slot) = self.containers.get_mut(&id) else { continue };
+            let Some(slot) = self.containers.get_mut(&id) else {
+                continue;
+            };
             let (stop, action) = slot.stop.tick(now);
             slot.stop = stop;
             self.act(&id, action);
@@ -240,14 +295,19 @@ impl PodTask {
     }
 
     fn act(&mut self, id: &Id, action: Option<Action>) {
-        let Some(slot) = self.containers.get_mut(id) else { return };
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
         let (signal, all) = match action {
             None => return,
             Some(Action::Ask) => (slot.view.facts.stop_signal, false),
             Some(Action::Kill) => (SIGKILL, true),
             Some(Action::GiveUp) => {
                 let seconds = crate::container::stop::PATIENCE.as_secs();
-                slot.stop_failed(ContainerError::Undead { id: id.clone(), seconds });
+                slot.stop_failed(ContainerError::Undead {
+                    id: id.clone(),
+                    seconds,
+                });
                 return;
             }
         };
@@ -271,12 +331,18 @@ impl PodTask {
             return;
         }
         if let Some(slot) = self.containers.get_mut(id) {
-            slot.stop_failed(ContainerError::Shim { action: "stop", id: id.clone(), source });
+            slot.stop_failed(ContainerError::Shim {
+                action: "stop",
+                id: id.clone(),
+                source,
+            });
         }
     }
 
     pub(super) fn remove_container(&mut self, id: &Id, answer: Answer<(), ContainerError>) {
-        let Some(slot) = self.containers.get_mut(id) else { return };
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
         slot.remove_waiters.push(answer);
         if !slot.removing {
             self.begin_container_removal(id);
@@ -285,17 +351,24 @@ impl PodTask {
 
     pub(super) fn begin_container_removal(&mut self, id: &Id) {
         let client = self.client();
-        let Some(slot) = self.containers.get_mut(id) else { return };
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
         slot.removing = true;
         let cgroup = slot.view.facts.cgroup.clone();
         let daemon = Arc::clone(&self.daemon);
         let id = id.clone();
         self.begin(async move {
-            let failed = |source| ContainerError::Shim { action: "delete", id: id.clone(), source };
+            let failed = |source| ContainerError::Shim {
+                action: "delete",
+                id: id.clone(),
+                source,
+            };
             let deleted = match client {
-                Some(client) => client.delete(id.as_str()).await.or_else(|e| {
-                    if e.is_gone() { Ok(()) } else { Err(failed(e)) }
-                }),
+                Some(client) => client
+                    .delete(id.as_str())
+                    .await
+                    .or_else(|e| if e.is_gone() { Ok(()) } else { Err(failed(e)) }),
                 None => Ok(()),
             };
             let result = match deleted {
@@ -309,7 +382,9 @@ impl PodTask {
     pub(super) fn container_removed(&mut self, id: &Id, result: Result<(), ContainerError>) {
         match result {
             Ok(()) => {
-                let Some(slot) = self.containers.remove(id) else { return };
+                let Some(slot) = self.containers.remove(id) else {
+                    return;
+                };
                 self.daemon.store.forget_container(id);
                 self.publish();
                 for waiter in slot.stop_waiters.into_iter().chain(slot.remove_waiters) {
@@ -349,7 +424,9 @@ impl PodTask {
 
     /// Applies an event to a container and publishes it; answers those who wait for its end.
     fn apply(&mut self, id: &Id, event: Event) {
-        let Some(slot) = self.containers.get_mut(id) else { return };
+        let Some(slot) = self.containers.get_mut(id) else {
+            return;
+        };
         match step(&slot.view.state, event) {
             Ok(state) => slot.set(state),
             Err(denied) => {
@@ -362,8 +439,11 @@ impl PodTask {
             let (code, reason) = (exit.code, &exit.reason);
             tracing::info!(container = %id, pod = %self.record.id, code, reason, "ended");
         }
-        let waiters =
-            if ended { std::mem::take(&mut slot.stop_waiters) } else { Vec::new() };
+        let waiters = if ended {
+            std::mem::take(&mut slot.stop_waiters)
+        } else {
+            Vec::new()
+        };
         if ended {
             slot.stop = Stop::Idle;
         }
@@ -374,8 +454,13 @@ impl PodTask {
     }
 
     fn save_container(&self, id: &Id) {
-        let Some(slot) = self.containers.get(id) else { return };
-        let record = slot.view.facts.record(&self.daemon.boot_id, &slot.view.state);
+        let Some(slot) = self.containers.get(id) else {
+            return;
+        };
+        let record = slot
+            .view
+            .facts
+            .record(&self.daemon.boot_id, &slot.view.state);
         if let Err(error) = record.write(&self.daemon.layout) {
             let error = crate::telemetry::chain(&error);
             tracing::error!(container = %id, error, "the container's record cannot be written");
@@ -409,14 +494,19 @@ async fn remove_remains(
     id: &Id,
     cgroup: std::path::PathBuf,
 ) -> Result<(), ContainerError> {
-    let emptied = cgroup::kill(&cgroup).await.map_err(|source| ContainerError::File {
-        action: "empty cgroup",
-        path: cgroup,
-        source,
-    })?;
+    let emptied = cgroup::kill(&cgroup)
+        .await
+        .map_err(|source| ContainerError::File {
+            action: "empty cgroup",
+            path: cgroup,
+            source,
+        })?;
     if !emptied {
         let seconds = cgroup::PATIENCE.as_secs();
-        return Err(ContainerError::Undead { id: id.clone(), seconds });
+        return Err(ContainerError::Undead {
+            id: id.clone(),
+            seconds,
+        });
     }
     create::give_back(daemon, id)
 }

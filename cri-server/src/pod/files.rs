@@ -30,7 +30,11 @@ pub enum FilesError {
 /// The pod's resolver configuration as the CNI crate has it.
 pub fn dns(config: &PodSandboxConfig) -> skiff_cni::Dns {
     let dns = config.dns_config.clone().unwrap_or_default();
-    skiff_cni::Dns { servers: dns.servers, searches: dns.searches, options: dns.options }
+    skiff_cni::Dns {
+        servers: dns.servers,
+        searches: dns.searches,
+        options: dns.options,
+    }
 }
 
 /// The host name of a pod with a UTS namespace: the request's, else the pod's name, cut as a
@@ -40,14 +44,23 @@ pub fn pod_hostname(config: &PodSandboxConfig) -> String {
     if !config.hostname.is_empty() {
         return config.hostname.clone();
     }
-    let name = config.metadata.as_ref().map_or("", |metadata| &metadata.name);
-    let cut = name.char_indices().nth(LONGEST).map_or(name, |(at, _)| &name[..at]);
+    let name = config
+        .metadata
+        .as_ref()
+        .map_or("", |metadata| &metadata.name);
+    let cut = name
+        .char_indices()
+        .nth(LONGEST)
+        .map_or(name, |(at, _)| &name[..at]);
     cut.trim_end_matches(['-', '.']).to_owned()
 }
 
 /// The name of the host itself.
 pub fn host_name() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Writes the files into the pod's directory, for a pod with these addresses or, without any, in
@@ -80,7 +93,9 @@ fn put(path: PathBuf, bytes: &[u8]) -> Result<(), FilesError> {
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(0o644);
-    let written = options.open(&path).and_then(|mut file| file.write_all(bytes));
+    let written = options
+        .open(&path)
+        .and_then(|mut file| file.write_all(bytes));
     written.map_err(|e| FilesError::Write(path, e))
 }
 
@@ -93,8 +108,14 @@ mod tests {
     fn a_pods_own_files_name_it() {
         let dir = tempfile::tempdir().unwrap();
         let config = PodSandboxConfig {
-            dns_config: Some(DnsConfig { servers: vec!["10.96.0.10".into()], ..<_>::default() }),
-            metadata: Some(PodSandboxMetadata { name: "web".into(), ..<_>::default() }),
+            dns_config: Some(DnsConfig {
+                servers: vec!["10.96.0.10".into()],
+                ..<_>::default()
+            }),
+            metadata: Some(PodSandboxMetadata {
+                name: "web".into(),
+                ..<_>::default()
+            }),
             ..<_>::default()
         };
         let ips = ["10.0.0.7".parse().unwrap()];
@@ -110,7 +131,10 @@ mod tests {
     fn a_long_name_is_cut_and_a_long_host_name_is_not() {
         let name = format!("{}-{}", "a".repeat(62), "b".repeat(100));
         let mut config = PodSandboxConfig {
-            metadata: Some(PodSandboxMetadata { name: name.clone(), ..<_>::default() }),
+            metadata: Some(PodSandboxMetadata {
+                name: name.clone(),
+                ..<_>::default()
+            }),
             ..<_>::default()
         };
         assert_eq!(pod_hostname(&config), "a".repeat(62));
@@ -122,7 +146,10 @@ mod tests {
     fn a_value_that_breaks_its_line_names_its_field() {
         let dir = tempfile::tempdir().unwrap();
         let config = PodSandboxConfig {
-            dns_config: Some(DnsConfig { searches: vec!["a\nb".into()], ..<_>::default() }),
+            dns_config: Some(DnsConfig {
+                searches: vec!["a\nb".into()],
+                ..<_>::default()
+            }),
             ..<_>::default()
         };
         let error = write(dir.path(), &config, "web", None).unwrap_err();

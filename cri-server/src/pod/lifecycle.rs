@@ -37,7 +37,10 @@ impl PodTask {
             return;
         }
         self.publish();
-        let alive = self.containers.iter().filter(|(_, slot)| slot.view.state.exit().is_none());
+        let alive = self
+            .containers
+            .iter()
+            .filter(|(_, slot)| slot.view.state.exit().is_none());
         let mut remains = Remains::of(&self.record, self.client(), &self.daemon);
         remains.running = alive.map(|(id, _)| id.clone()).collect();
         remains.cgroups.extend(self.container_cgroups());
@@ -93,7 +96,10 @@ impl PodTask {
     /// Nobody is left to tell how the containers ended: what their records say, or that nobody
     /// knows.
     fn settle_exits(&mut self) {
-        let alive = self.containers.iter().filter(|(_, slot)| slot.view.state.exit().is_none());
+        let alive = self
+            .containers
+            .iter()
+            .filter(|(_, slot)| slot.view.state.exit().is_none());
         let alive: Vec<Id> = alive.map(|(id, _)| id.clone()).collect();
         for id in alive {
             self.settle_exit(&id, Exit::shim_lost);
@@ -101,7 +107,10 @@ impl PodTask {
     }
 
     fn container_cgroups(&self) -> Vec<PathBuf> {
-        self.containers.values().map(|slot| slot.view.facts.cgroup.clone()).collect()
+        self.containers
+            .values()
+            .map(|slot| slot.view.facts.cgroup.clone())
+            .collect()
     }
 
     /// Brings a removal one step on, as far as it can go now.
@@ -126,7 +135,10 @@ impl PodTask {
     /// Tells those who wait for the pod's removal that a container is in the way.
     pub(super) fn fail_removal_by(&mut self, source: ContainerError) {
         let id = self.record.id.clone();
-        self.fail_removal(&Arc::new(PodError::Container { id, source: Box::new(source) }));
+        self.fail_removal(&Arc::new(PodError::Container {
+            id,
+            source: Box::new(source),
+        }));
     }
 
     fn fail_removal(&mut self, error: &Arc<PodError>) {
@@ -143,7 +155,9 @@ impl PodTask {
             tracing::warn!(pod = %self.record.id, %error, "the pod's cgroup cannot be removed");
         }
         discard(&self.daemon.layout.pod(&self.record.id), POD_RECORD);
-        self.daemon.store.forget(self.handle.name(), &self.record.id);
+        self.daemon
+            .store
+            .forget(self.handle.name(), &self.record.id);
         self.gone = true;
         for waiter in self.removal.take().into_iter().flatten() {
             let _ = waiter.send(Ok(()));

@@ -64,9 +64,15 @@ impl PodRecord {
     pub fn read(dir: &Path) -> Result<Self, RecordError> {
         let path = dir.join(POD_RECORD);
         let record: Self = record::read(&path)?;
-        if dir.file_name().is_some_and(|name| name == record.id.as_str()) {
+        if dir
+            .file_name()
+            .is_some_and(|name| name == record.id.as_str())
+        {
             return Ok(record);
         }
-        Err(RecordError::Misplaced { path, id: record.id })
+        Err(RecordError::Misplaced {
+            path,
+            id: record.id,
+        })
     }
 }

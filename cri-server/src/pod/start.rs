@@ -51,7 +51,10 @@ impl Plan {
         check_sandbox(config, &daemon.features)?;
         let namespaces = pod_namespaces(config)?;
         let sysctls = pod_sysctls(config, &daemon.config.container.default_sysctls)?;
-        let requested = config.linux.as_ref().map_or("", |linux| &linux.cgroup_parent);
+        let requested = config
+            .linux
+            .as_ref()
+            .map_or("", |linux| &linux.cgroup_parent);
         let cgroup_parent = cgroup::parent(requested, &facts.id).ok_or_else(|| {
             let reason = format!("{requested:?} leads out of the cgroup hierarchy");
             SpecError::invalid("linux.cgroup_parent", reason)
@@ -62,8 +65,10 @@ impl Plan {
             files::pod_hostname(config)
         };
         let own_network = !namespaces.host_network;
-        let init_cgroup =
-            daemon.cgroup_root.join(&cgroup_parent).join(cgroup::name(&facts.id));
+        let init_cgroup = daemon
+            .cgroup_root
+            .join(&cgroup_parent)
+            .join(cgroup::name(&facts.id));
         let adopt = Adopt {
             pod_id: facts.id.to_string(),
             netns: own_network.then(|| daemon.layout.netns(&facts.id)),
@@ -74,7 +79,12 @@ impl Plan {
             sysctls,
             shm_size: daemon.config.container.shm_size.bytes(),
         };
-        Ok(Self { facts, adopt, cgroup_parent, hostname })
+        Ok(Self {
+            facts,
+            adopt,
+            cgroup_parent,
+            hostname,
+        })
     }
 
     /// Carries the plan out.
@@ -104,8 +114,11 @@ struct Networked {
 
 impl Taken {
     async fn take(daemon: &Daemon, plan: Plan) -> Result<Self, PodError> {
-        let failed =
-            |source| PodError::Shim { action: "find a shim for", id: plan.facts.id.clone(), source };
+        let failed = |source| PodError::Shim {
+            action: "find a shim for",
+            id: plan.facts.id.clone(),
+            source,
+        };
         let shim = daemon.pool.take().await.map_err(failed)?;
         Ok(Self { plan, shim })
     }
@@ -118,7 +131,10 @@ impl Taken {
             id: facts.id.clone(),
             created_at: facts.created_at,
             runtime_handler: facts.runtime_handler.clone(),
-            shim: ShimRecord { id: shim.id.clone(), process: shim.process.id },
+            shim: ShimRecord {
+                id: shim.id.clone(),
+                process: shim.process.id,
+            },
             init_pid: None,
             netns: plan.adopt.netns.clone(),
             holding: true,
@@ -137,7 +153,11 @@ impl Taken {
             }
             Err(source) => {
                 let id = adopted.record.id.clone();
-                let error = PodError::Shim { action: "make the namespaces of", id, source };
+                let error = PodError::Shim {
+                    action: "make the namespaces of",
+                    id,
+                    source,
+                };
                 Err(adopted.fail(daemon, error).await)
             }
         }
@@ -150,7 +170,11 @@ impl Adopted {
         let request = self.plan.facts.config.encode_to_vec();
         let file = |action| {
             let path = dir.clone();
-            move |source| PodError::File { action, path, source }
+            move |source| PodError::File {
+                action,
+                path,
+                source,
+            }
         };
         std::fs::create_dir(&dir).map_err(file("make directory"))?;
         std::fs::write(dir.join(REQUEST), request).map_err(file("write the request in"))?;
@@ -159,18 +183,28 @@ impl Adopted {
 
     async fn attach(self, daemon: &Daemon) -> Result<Networked, PodError> {
         let Some(netns) = self.record.netns.clone() else {
-            return Ok(Networked { adopted: self, ips: None });
+            return Ok(Networked {
+                adopted: self,
+                ips: None,
+            });
         };
         let attached = match network_pod(&self.plan, netns) {
-            Ok(pod) => daemon.cni.setup(&pod).await.map_err(|source| PodError::Network {
-                action: "set up",
-                id: self.record.id.clone(),
-                source,
-            }),
+            Ok(pod) => daemon
+                .cni
+                .setup(&pod)
+                .await
+                .map_err(|source| PodError::Network {
+                    action: "set up",
+                    id: self.record.id.clone(),
+                    source,
+                }),
             Err(source) => Err(self.plan.refused(source)),
         };
         match attached {
-            Ok(attachment) => Ok(Networked { adopted: self, ips: Some(attachment.ips) }),
+            Ok(attachment) => Ok(Networked {
+                adopted: self,
+                ips: Some(attachment.ips),
+            }),
             Err(error) => Err(self.fail(daemon, error).await),
         }
     }
@@ -204,12 +238,17 @@ impl Networked {
         let result = match written {
             Ok(()) => adopted.record.write(&daemon.layout).map_err(PodError::from),
             Err(FilesError::Value(source)) => Err(plan.refused(source)),
-            Err(FilesError::Write(path, source)) => {
-                Err(PodError::File { action: "write", path, source })
-            }
+            Err(FilesError::Write(path, source)) => Err(PodError::File {
+                action: "write",
+                path,
+                source,
+            }),
         };
         match result {
-            Ok(()) => Ok(Started { record: adopted.record, shim: adopted.shim }),
+            Ok(()) => Ok(Started {
+                record: adopted.record,
+                shim: adopted.shim,
+            }),
             Err(error) => Err(adopted.fail(daemon, error).await),
         }
     }
@@ -223,13 +262,24 @@ impl Plan {
 
 /// The error for a pod's request that is refused.
 pub fn refused(metadata: &cri::PodSandboxMetadata, source: SpecError) -> PodError {
-    let cri::PodSandboxMetadata { namespace, name, .. } = metadata.clone();
-    PodError::Spec { namespace, name, source }
+    let cri::PodSandboxMetadata {
+        namespace, name, ..
+    } = metadata.clone();
+    PodError::Spec {
+        namespace,
+        name,
+        source,
+    }
 }
 
 fn network_pod(plan: &Plan, netns: PathBuf) -> Result<skiff_cni::Pod, SpecError> {
     let config = &plan.facts.config;
-    let cri::PodSandboxMetadata { name, uid, namespace, .. } = plan.facts.metadata();
+    let cri::PodSandboxMetadata {
+        name,
+        uid,
+        namespace,
+        ..
+    } = plan.facts.metadata();
     let mappings = config.port_mappings.iter().enumerate();
     let port_mappings = mappings
         .map(|(i, mapping)| port_mapping(i, mapping))

@@ -94,7 +94,11 @@ async fn end_shim(daemon: &Daemon, client: Option<&Client>, shim: &ShimRecord) {
         let _ = client.shutdown().await;
     }
     if let Ok(Some(mut process)) = process {
-        let grace = if client.is_some() { GOODBYE } else { Duration::ZERO };
+        let grace = if client.is_some() {
+            GOODBYE
+        } else {
+            Duration::ZERO
+        };
         if tokio::time::timeout(grace, process.ended()).await.is_err() {
             process.kill();
             process.ended().await;
@@ -109,11 +113,18 @@ pub async fn bury(pod: &Id, cgroups: &[PathBuf]) -> Result<(), PodError> {
         match cgroup::kill(path).await {
             Ok(true) => {}
             Ok(false) => {
-                return Err(PodError::Undead { id: pod.clone(), cgroup: path.clone() });
+                return Err(PodError::Undead {
+                    id: pod.clone(),
+                    cgroup: path.clone(),
+                });
             }
             Err(source) => {
                 let path = path.clone();
-                return Err(PodError::File { action: "empty cgroup", path, source });
+                return Err(PodError::File {
+                    action: "empty cgroup",
+                    path,
+                    source,
+                });
             }
         }
     }

@@ -102,7 +102,11 @@ impl PodHandle {
     /// Waits until the pod is ready or could not be started.
     pub async fn started(&self) -> Result<(), Arc<PodError>> {
         let mut started = self.started.subscribe();
-        match started.wait_for(Option::is_some).await.map(|result| result.clone()) {
+        match started
+            .wait_for(Option::is_some)
+            .await
+            .map(|result| result.clone())
+        {
             Ok(Some(result)) => result,
             // The sender is part of this handle.
             Ok(None) | Err(_) => Ok(()),
@@ -130,7 +134,9 @@ pub async fn run_new(
     match plan.run(&daemon).await {
         Ok(Started { record, shim }) => {
             let (id, pid) = (&record.id, record.shim.process.pid);
-            let cri::PodSandboxMetadata { namespace, name, .. } = handle.facts().metadata();
+            let cri::PodSandboxMetadata {
+                namespace, name, ..
+            } = handle.facts().metadata();
             tracing::info!(pod = %id, namespace, name, shim = shim.id, pid, "started");
             let task = PodTask::new(daemon, Arc::clone(&handle), inbox, record, Some(shim));
             task.publish();
@@ -183,7 +189,10 @@ pub(super) struct LiveShim {
 
 /// What the task's own work has come to.
 pub(super) enum Done {
-    Created(Id, Result<(Arc<container::Facts>, container::State), ContainerError>),
+    Created(
+        Id,
+        Result<(Arc<container::Facts>, container::State), ContainerError>,
+    ),
     Started(Id, Result<i64, ShimError>),
     Signalled(Id, Result<(), ShimError>),
     Removed(Id, Result<(), ContainerError>),
@@ -224,8 +233,18 @@ impl PodTask {
         record: PodRecord,
         shim: Option<Shim>,
     ) -> Self {
-        let shim =
-            shim.map(|Shim { client, events, process, .. }| LiveShim { client, events, process });
+        let shim = shim.map(
+            |Shim {
+                 client,
+                 events,
+                 process,
+                 ..
+             }| LiveShim {
+                client,
+                events,
+                process,
+            },
+        );
         Self {
             daemon,
             handle,
@@ -244,7 +263,9 @@ impl PodTask {
     /// Enters a container of an earlier daemon.
     pub fn adopt_container(&mut self, view: ContainerView) {
         let id = view.facts.id.clone();
-        self.daemon.store.add_container(id.clone(), Arc::clone(&self.handle));
+        self.daemon
+            .store
+            .add_container(id.clone(), Arc::clone(&self.handle));
         self.containers.insert(id, Slot::new(view));
     }
 
@@ -269,9 +290,14 @@ impl PodTask {
     }
 
     async fn next(&mut self) -> Input {
-        let deadlines = self.containers.values().filter_map(|slot| slot.stop.deadline());
+        let deadlines = self
+            .containers
+            .values()
+            .filter_map(|slot| slot.stop.deadline());
         let deadline = deadlines.min();
-        let Self { inbox, shim, work, .. } = self;
+        let Self {
+            inbox, shim, work, ..
+        } = self;
         tokio::select! {
             Some(done) = work.next() => Input::Done(done),
             event = next_event(shim.as_mut()) => Input::Shim(event),
@@ -344,14 +370,21 @@ impl PodTask {
                 client: shim.client.clone(),
                 pid: self.record.shim.process.pid,
             }),
-            containers: containers.map(|(id, slot)| (id.clone(), slot.view.clone())).collect(),
+            containers: containers
+                .map(|(id, slot)| (id.clone(), slot.view.clone()))
+                .collect(),
         };
         self.handle.view.store(Arc::new(view));
     }
 }
 
 async fn next_event(shim: Option<&mut LiveShim>) -> ShimEvent {
-    let Some(LiveShim { events, process, .. }) = shim else { std::future::pending().await };
+    let Some(LiveShim {
+        events, process, ..
+    }) = shim
+    else {
+        std::future::pending().await
+    };
     tokio::select! {
         // What it said before its end comes first.
         biased;

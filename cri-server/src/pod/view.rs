@@ -98,14 +98,18 @@ impl PodView {
             .and_then(|linux| linux.security_context.as_ref())
             .and_then(|context| context.namespace_options.clone())
             .unwrap_or_default();
-        let namespaces = cri::Namespace { options: Some(options) };
+        let namespaces = cri::Namespace {
+            options: Some(options),
+        };
         cri::PodSandboxStatus {
             id: facts.id.to_string(),
             metadata: Some(facts.metadata()),
             state: self.cri_state().into(),
             created_at: facts.created_at,
             network: Some(self.network()),
-            linux: Some(cri::LinuxPodSandboxStatus { namespaces: Some(namespaces) }),
+            linux: Some(cri::LinuxPodSandboxStatus {
+                namespaces: Some(namespaces),
+            }),
             labels: facts.config.labels.clone(),
             annotations: facts.config.annotations.clone(),
             runtime_handler: facts.runtime_handler.clone(),

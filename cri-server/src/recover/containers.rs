@@ -46,19 +46,33 @@ pub(super) async fn bring_back(
         return None;
     };
     if state != record.state {
-        let record = ContainerRecord { state: state.clone(), ..record };
+        let record = ContainerRecord {
+            state: state.clone(),
+            ..record
+        };
         if let Err(error) = record.write(&daemon.layout) {
             tracing::error!(container = %record.id, error = chain(&error), "record not written");
         }
     }
-    Some(ContainerView { facts: Arc::new(facts), state })
+    Some(ContainerView {
+        facts: Arc::new(facts),
+        state,
+    })
 }
 
 fn as_told(told: &Told) -> Option<State> {
-    let process = ProcessId { pid: told.pid, start_time: told.start_time };
+    let process = ProcessId {
+        pid: told.pid,
+        start_time: told.start_time,
+    };
     Some(match &told.exit {
-        Some(exit) => State::Exited { exit: exit.clone().into() },
-        None if told.started_at > 0 => State::Running { process, started_at: told.started_at },
+        Some(exit) => State::Exited {
+            exit: exit.clone().into(),
+        },
+        None if told.started_at > 0 => State::Running {
+            process,
+            started_at: told.started_at,
+        },
         None => State::Created { process },
     })
 }
@@ -68,7 +82,11 @@ fn unknown(known: &State, rebooted: bool) -> Exit {
         State::Running { started_at, .. } => Some(*started_at),
         _ => None,
     };
-    let make = if rebooted { Exit::rebooted } else { Exit::shim_lost };
+    let make = if rebooted {
+        Exit::rebooted
+    } else {
+        Exit::shim_lost
+    };
     make(started_at, clock::now())
 }
 

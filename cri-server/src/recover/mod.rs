@@ -51,10 +51,15 @@ pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) {
         pods::bring_back(daemon, pod, own)
     });
     let pods: Vec<_> = pods.collect();
-    stream::iter(pods).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
+    stream::iter(pods)
+        .buffer_unordered(AT_ONCE)
+        .collect::<Vec<()>>()
+        .await;
     let mut orphans = sweep::look(daemon, images);
     // What is left belongs to pods that are not there.
-    orphans.containers.extend(records.containers.into_values().flatten());
+    orphans
+        .containers
+        .extend(records.containers.into_values().flatten());
     daemon.recovered.send_replace(true);
     orphans.remove(daemon, images).await;
 }
@@ -69,7 +74,11 @@ fn load(daemon: &Daemon) -> Records {
     }
     for dir in entries(&daemon.layout.containers()) {
         match ContainerRecord::read(&dir) {
-            Ok(record) => records.containers.entry(record.pod.clone()).or_default().push(record),
+            Ok(record) => records
+                .containers
+                .entry(record.pod.clone())
+                .or_default()
+                .push(record),
             Err(error) => put_aside(daemon, &dir, CONTAINER_RECORD, &error),
         }
     }
@@ -106,4 +115,3 @@ fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
         }
     }
 }
-

@@ -8,8 +8,8 @@ use skiff_cri::v1::PodSandboxConfig;
 use skiff_shim_proto::message::{ContainerState, PodState};
 
 use super::containers;
-use crate::container::record::ContainerRecord;
 use crate::container::ContainerView;
+use crate::container::record::ContainerRecord;
 use crate::daemon::Daemon;
 use crate::layout::{POD_RECORD, REQUEST};
 use crate::pod::record::PodRecord;
@@ -27,7 +27,11 @@ pub(super) async fn bring_back(
     mut record: PodRecord,
     containers: Vec<ContainerRecord>,
 ) {
-    let found = if record.boot_id == daemon.boot_id { find(daemon, &record).await } else { None };
+    let found = if record.boot_id == daemon.boot_id {
+        find(daemon, &record).await
+    } else {
+        None
+    };
     if record.state == State::Starting {
         undo(daemon, &record, found.map(|found| found.shim)).await;
         for container in containers {
@@ -88,9 +92,16 @@ async fn forget_strangers(
     client: Option<&Client>,
 ) {
     let Some(client) = client else { return };
-    for id in told.keys().filter(|id| known.iter().all(|record| record.id.as_str() != *id)) {
+    for id in told
+        .keys()
+        .filter(|id| known.iter().all(|record| record.id.as_str() != *id))
+    {
         if let Err(error) = client.delete(id).await {
-            tracing::error!(container = id, error = chain(&error), "the shim does not forget it");
+            tracing::error!(
+                container = id,
+                error = chain(&error),
+                "the shim does not forget it"
+            );
         }
     }
 }
@@ -119,7 +130,11 @@ async fn find(daemon: &Daemon, record: &PodRecord) -> Option<Found> {
 }
 
 fn by_id(state: PodState) -> HashMap<String, ContainerState> {
-    state.containers.into_iter().map(|container| (container.id.clone(), container)).collect()
+    state
+        .containers
+        .into_iter()
+        .map(|container| (container.id.clone(), container))
+        .collect()
 }
 
 fn read_config(daemon: &Daemon, record: &PodRecord) -> Option<PodSandboxConfig> {

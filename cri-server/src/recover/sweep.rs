@@ -41,11 +41,17 @@ pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
         let view = pod.view();
         known.extend(view.containers.keys().cloned());
         known.insert(pod.id().clone());
-        shims.extend(view.shim.iter().map(|shim| daemon.layout.shim(shim.client.shim())));
+        shims.extend(
+            view.shim
+                .iter()
+                .map(|shim| daemon.layout.shim(shim.client.shim())),
+        );
         namespaces.insert(daemon.layout.netns(pod.id()));
     }
     let is_ours = |path: &PathBuf| {
-        path.file_name().and_then(|name| name.to_str()).is_some_and(|n| n.starts_with(NETNS_PREFIX))
+        path.file_name()
+            .and_then(|name| name.to_str())
+            .is_some_and(|n| n.starts_with(NETNS_PREFIX))
     };
     let mut orphans = Orphans {
         shims: daemon.earlier_shims.clone(),
@@ -57,10 +63,16 @@ pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
         pods: pods.iter().map(|pod| pod.id().to_string()).collect(),
     };
     orphans.shims.retain(|path| !shims.contains(path));
-    orphans.netns.retain(|path| is_ours(path) && !namespaces.contains(path));
+    orphans
+        .netns
+        .retain(|path| is_ours(path) && !namespaces.contains(path));
     orphans.snapshots.retain(|id| !known.contains(id.as_str()));
     let cgroups = cgroup::scan(&daemon.cgroup_root).into_iter();
-    orphans.cgroups.extend(cgroups.filter(|(_, id)| !known.contains(id)).map(|(path, _)| path));
+    orphans.cgroups.extend(
+        cgroups
+            .filter(|(_, id)| !known.contains(id))
+            .map(|(path, _)| path),
+    );
     let attached = daemon.cni.cached().unwrap_or_default();
     orphans.attached = attached.iter().any(|id| !known.contains(id.as_str()));
     orphans
@@ -82,7 +94,10 @@ impl Orphans {
         if self.attached
             && let Err(error) = daemon.cni.gc(&self.pods).await
         {
-            tracing::error!(error = chain(&error), "networks of pods that are gone stay attached");
+            tracing::error!(
+                error = chain(&error),
+                "networks of pods that are gone stay attached"
+            );
         }
         for path in self.netns {
             tracing::warn!(path = %path.display(), "removing a network namespace of no pod");
@@ -92,7 +107,11 @@ impl Orphans {
         }
         for id in self.snapshots {
             if let Err(error) = images.snapshots().remove(&id) {
-                tracing::error!(snapshot = id, error = chain(&error), "a snapshot of nobody stays");
+                tracing::error!(
+                    snapshot = id,
+                    error = chain(&error),
+                    "a snapshot of nobody stays"
+                );
             }
         }
     }
@@ -118,7 +137,11 @@ async fn empty_cgroup(path: &PathBuf) {
     }
     // Its parent may be one that we made for a pod, of whose containers this was the last.
     if let Some(parent) = path.parent()
-        && parent.file_name().and_then(|name| name.to_str()).and_then(Id::parse).is_some()
+        && parent
+            .file_name()
+            .and_then(|name| name.to_str())
+            .and_then(Id::parse)
+            .is_some()
     {
         let _ = std::fs::remove_dir(parent);
     }

@@ -20,7 +20,11 @@ pub async fn handle(
     let container = container.ok_or(RpcError::NoContainer(request.container_id))?;
     Ok(ContainerStatusResponse {
         status: Some(container.status()),
-        info: if request.verbose { info(daemon, &container) } else { BTreeMap::new() },
+        info: if request.verbose {
+            info(daemon, &container)
+        } else {
+            BTreeMap::new()
+        },
     })
 }
 

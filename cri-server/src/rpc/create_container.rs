@@ -20,10 +20,14 @@ pub async fn handle(
     let config = request.config.ok_or(RpcError::missing("config"))?;
     check(&config)?;
     let no_pod = || RpcError::NoPod(request.pod_sandbox_id.clone());
-    let pod = find_pod(daemon, &request.pod_sandbox_id).await?.ok_or_else(no_pod)?;
+    let pod = find_pod(daemon, &request.pod_sandbox_id)
+        .await?
+        .ok_or_else(no_pod)?;
     let create = |answer| Command::Create(Box::new(config), answer);
     let id = pod.ask(create).await.ok_or_else(no_pod)??;
-    Ok(CreateContainerResponse { container_id: id.to_string() })
+    Ok(CreateContainerResponse {
+        container_id: id.to_string(),
+    })
 }
 
 fn check(config: &ContainerConfig) -> Result<(), RpcError> {

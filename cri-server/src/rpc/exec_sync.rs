@@ -6,8 +6,8 @@ use std::time::Duration;
 use skiff_cri::v1::{ExecSyncRequest, ExecSyncResponse};
 
 use super::{RpcError, find_container};
-use crate::container::exec::{Output, exec};
 use crate::container::ContainerError;
+use crate::container::exec::{Output, exec};
 use crate::container::state::Denied;
 use crate::daemon::Daemon;
 
@@ -22,19 +22,37 @@ pub async fn handle(
     }
     let limit = match request.timeout {
         0 => None,
-        seconds => Some(Duration::from_secs(u64::try_from(seconds).map_err(|_| {
-            RpcError::Invalid { field: "timeout", reason: format!("{seconds} is negative") }
-        })?)),
+        seconds => Some(Duration::from_secs(u64::try_from(seconds).map_err(
+            |_| RpcError::Invalid {
+                field: "timeout",
+                reason: format!("{seconds} is negative"),
+            },
+        )?)),
     };
     let none = || RpcError::NoContainer(request.container_id.clone());
-    let (id, pod) = find_container(daemon, &request.container_id).await?.ok_or_else(none)?;
+    let (id, pod) = find_container(daemon, &request.container_id)
+        .await?
+        .ok_or_else(none)?;
     let view = pod.view();
     let container = view.containers.get(&id).ok_or_else(none)?;
     let shim = view.shim.as_ref().ok_or_else(|| {
         let denied = Denied::NotRunning;
-        Arc::new(ContainerError::Denied { action: "exec in", id: id.clone(), denied })
+        Arc::new(ContainerError::Denied {
+            action: "exec in",
+            id: id.clone(),
+            denied,
+        })
     })?;
-    let Output { stdout, stderr, exit_code } =
-        exec(&shim.client, container, &request.cmd, limit).await.map_err(Arc::new)?;
-    Ok(ExecSyncResponse { stdout, stderr, exit_code })
+    let Output {
+        stdout,
+        stderr,
+        exit_code,
+    } = exec(&shim.client, container, &request.cmd, limit)
+        .await
+        .map_err(Arc::new)?;
+    Ok(ExecSyncResponse {
+        stdout,
+        stderr,
+        exit_code,
+    })
 }

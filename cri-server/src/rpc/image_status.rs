@@ -6,8 +6,8 @@ use serde_json::json;
 use skiff_cri::v1::{ImageStatusRequest, ImageStatusResponse};
 use skiff_image::{Image, Store};
 
-use super::list_images::describe;
 use super::RpcError;
+use super::list_images::describe;
 
 /// Answers from the store's view. An image that is not here is no error but an empty answer.
 pub async fn handle(
@@ -18,10 +18,16 @@ pub async fn handle(
     if name.is_empty() {
         return Err(RpcError::missing("image.image"));
     }
-    let Some(image) = store.image(&name) else { return Ok(ImageStatusResponse::default()) };
+    let Some(image) = store.image(&name) else {
+        return Ok(ImageStatusResponse::default());
+    };
     Ok(ImageStatusResponse {
         image: Some(describe(&image)),
-        info: if request.verbose { info(&image) } else { BTreeMap::new() },
+        info: if request.verbose {
+            info(&image)
+        } else {
+            BTreeMap::new()
+        },
     })
 }
 

@@ -11,7 +11,9 @@ pub async fn handle(
     daemon: &Daemon,
     request: ListContainersRequest,
 ) -> Result<ListContainersResponse, RpcError> {
-    Ok(ListContainersResponse { containers: list(daemon, request.filter).await })
+    Ok(ListContainersResponse {
+        containers: list(daemon, request.filter).await,
+    })
 }
 
 /// The containers that fit a filter, which are those that fit all its parts.
@@ -24,7 +26,10 @@ pub async fn list(daemon: &Daemon, filter: Option<ContainerFilter>) -> Vec<Conta
             continue;
         }
         let view = pod.view();
-        let fits = view.containers.values().filter(|container| fits(container, &filter));
+        let fits = view
+            .containers
+            .values()
+            .filter(|container| fits(container, &filter));
         found.extend(fits.map(|container| container.item()));
     }
     found
@@ -32,6 +37,8 @@ pub async fn list(daemon: &Daemon, filter: Option<ContainerFilter>) -> Vec<Conta
 
 fn fits(container: &ContainerView, filter: &ContainerFilter) -> bool {
     container.facts.id.as_str().starts_with(&filter.id)
-        && filter.state.is_none_or(|wanted| wanted.state == container.cri_state() as i32)
+        && filter
+            .state
+            .is_none_or(|wanted| wanted.state == container.cri_state() as i32)
         && selects(&filter.label_selector, &container.facts.config.labels)
 }

@@ -12,12 +12,17 @@ pub async fn handle(
     store: &Store,
     request: ListImagesRequest,
 ) -> Result<ListImagesResponse, RpcError> {
-    Ok(ListImagesResponse { images: list(store, request.filter) })
+    Ok(ListImagesResponse {
+        images: list(store, request.filter),
+    })
 }
 
 /// All images, or the one that a filter names.
 pub fn list(store: &Store, filter: Option<ImageFilter>) -> Vec<cri::Image> {
-    let name = filter.and_then(|filter| filter.image).unwrap_or_default().image;
+    let name = filter
+        .and_then(|filter| filter.image)
+        .unwrap_or_default()
+        .image;
     let images: Vec<Arc<Image>> = if name.is_empty() {
         store.images()
     } else {
@@ -37,7 +42,11 @@ pub fn describe(image: &Image) -> cri::Image {
         repo_digests: image.repo_digests.clone(),
         size: image.size,
         uid: uid.map(|value| cri::Int64Value { value }),
-        username: if uid.is_some() { String::new() } else { user.into() },
+        username: if uid.is_some() {
+            String::new()
+        } else {
+            user.into()
+        },
         spec: None,
         pinned: image.pinned,
     }

@@ -1,8 +1,6 @@
 //! ListPodSandbox: the pods that fit a filter.
 
-use skiff_cri::v1::{
-    ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, PodSandboxFilter,
-};
+use skiff_cri::v1::{ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, PodSandboxFilter};
 
 use super::{RpcError, selects};
 use crate::daemon::Daemon;
@@ -12,7 +10,9 @@ pub async fn handle(
     daemon: &Daemon,
     request: ListPodSandboxRequest,
 ) -> Result<ListPodSandboxResponse, RpcError> {
-    Ok(ListPodSandboxResponse { items: list(daemon, request.filter).await })
+    Ok(ListPodSandboxResponse {
+        items: list(daemon, request.filter).await,
+    })
 }
 
 /// The pods that fit a filter, which are those that fit all its parts.
@@ -23,7 +23,9 @@ pub async fn list(daemon: &Daemon, filter: Option<PodSandboxFilter>) -> Vec<PodS
     let fits = views.filter(|view| {
         view.is_visible()
             && view.facts.id.as_str().starts_with(&filter.id)
-            && filter.state.is_none_or(|wanted| wanted.state == view.cri_state() as i32)
+            && filter
+                .state
+                .is_none_or(|wanted| wanted.state == view.cri_state() as i32)
             && selects(&filter.label_selector, &view.facts.config.labels)
     });
     fits.map(|view| view.item()).collect()

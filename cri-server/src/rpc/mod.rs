@@ -76,7 +76,10 @@ pub enum RpcError {
 
 impl RpcError {
     fn missing(field: &'static str) -> Self {
-        Self::Invalid { field, reason: "is missing".into() }
+        Self::Invalid {
+            field,
+            reason: "is missing".into(),
+        }
     }
 }
 
@@ -101,7 +104,9 @@ async fn find_container(daemon: &Daemon, id: &str) -> Result<Option<Found>, RpcE
 
 /// Whether every selected label is there with its value.
 fn selects(selector: &BTreeMap<String, String>, labels: &BTreeMap<String, String>) -> bool {
-    selector.iter().all(|(name, value)| labels.get(name) == Some(value))
+    selector
+        .iter()
+        .all(|(name, value)| labels.get(name) == Some(value))
 }
 
 /// Cuts a list into parts of at least one item that a client's message limit (16 MiB for a
@@ -133,19 +138,35 @@ mod tests {
 
     #[test]
     fn parts_hold_every_item_once_and_stay_small() {
-        let image = |size: usize| Image { id: "x".repeat(size), ..Default::default() };
+        let image = |size: usize| Image {
+            id: "x".repeat(size),
+            ..Default::default()
+        };
         assert!(parts(Vec::<Image>::new()).is_empty());
         let sizes = [10, 600_000, 600_000, 3_000_000, 10, 10];
         let parts = parts(sizes.map(image).into());
-        let got: Vec<Vec<usize>> =
-            parts.iter().map(|part| part.iter().map(|image| image.id.len()).collect()).collect();
-        assert_eq!(got, [vec![10, 600_000], vec![600_000], vec![3_000_000], vec![10, 10]]);
+        let got: Vec<Vec<usize>> = parts
+            .iter()
+            .map(|part| part.iter().map(|image| image.id.len()).collect())
+            .collect();
+        assert_eq!(
+            got,
+            [
+                vec![10, 600_000],
+                vec![600_000],
+                vec![3_000_000],
+                vec![10, 10]
+            ]
+        );
     }
 
     #[test]
     fn all_selected_labels_must_match() {
         let map = |pairs: &[(&str, &str)]| {
-            pairs.iter().map(|(k, v)| (k.to_string(), v.to_string())).collect()
+            pairs
+                .iter()
+                .map(|(k, v)| (k.to_string(), v.to_string()))
+                .collect()
         };
         let labels = map(&[("a", "1"), ("b", "2")]);
         for (selector, want) in [

@@ -19,7 +19,11 @@ pub async fn handle(
     let view = pod.ok_or(RpcError::NoPod(request.pod_sandbox_id))?.view();
     Ok(PodSandboxStatusResponse {
         status: Some(view.status()),
-        info: if request.verbose { info(&view) } else { BTreeMap::new() },
+        info: if request.verbose {
+            info(&view)
+        } else {
+            BTreeMap::new()
+        },
         containers_statuses: view.containers.values().map(|c| c.status()).collect(),
         timestamp: clock::now(),
     })

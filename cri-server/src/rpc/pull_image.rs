@@ -19,11 +19,26 @@ pub async fn handle(
     }
     let auth = request.auth.map(credentials);
     let image = store.pull(PullRequest { reference, auth }).await?;
-    Ok(PullImageResponse { image_ref: image.id.to_string() })
+    Ok(PullImageResponse {
+        image_ref: image.id.to_string(),
+    })
 }
 
 fn credentials(config: AuthConfig) -> Auth {
-    let AuthConfig { username, password, auth, server_address, identity_token, registry_token } =
-        config;
-    Auth { username, password, auth, server_address, identity_token, registry_token }
+    let AuthConfig {
+        username,
+        password,
+        auth,
+        server_address,
+        identity_token,
+        registry_token,
+    } = config;
+    Auth {
+        username,
+        password,
+        auth,
+        server_address,
+        identity_token,
+        registry_token,
+    }
 }

@@ -16,14 +16,24 @@ pub async fn handle(
     request: ReopenContainerLogRequest,
 ) -> Result<ReopenContainerLogResponse, RpcError> {
     let none = || RpcError::NoContainer(request.container_id.clone());
-    let (id, pod) = find_container(daemon, &request.container_id).await?.ok_or_else(none)?;
+    let (id, pod) = find_container(daemon, &request.container_id)
+        .await?
+        .ok_or_else(none)?;
     let view = pod.view();
     let container = view.containers.get(&id).ok_or_else(none)?;
     let action = "reopen the log of";
-    let shim = view.shim.as_ref().filter(|_| container.state.is_running()).ok_or_else(|| {
-        let denied = Denied::NotRunning;
-        Arc::new(ContainerError::Denied { action, id: id.clone(), denied })
-    })?;
+    let shim = view
+        .shim
+        .as_ref()
+        .filter(|_| container.state.is_running())
+        .ok_or_else(|| {
+            let denied = Denied::NotRunning;
+            Arc::new(ContainerError::Denied {
+                action,
+                id: id.clone(),
+                denied,
+            })
+        })?;
     let reopened = shim.client.reopen_log(id.as_str()).await;
     reopened.map_err(|source| Arc::new(ContainerError::Shim { action, id, source }))?;
     Ok(ReopenContainerLogResponse {})

@@ -33,13 +33,20 @@ pub async fn handle(
     let (pod, inbox) = PodHandle::new(Arc::clone(&facts));
     let pod = match daemon.store.reserve(pod.name(), &pod) {
         Ok(()) => {
-            tokio::spawn(task::run_new(Arc::clone(daemon), Arc::clone(&pod), plan, inbox));
+            tokio::spawn(task::run_new(
+                Arc::clone(daemon),
+                Arc::clone(&pod),
+                plan,
+                inbox,
+            ));
             pod
         }
         Err(holder) => joined(holder, &facts)?,
     };
     pod.started().await?;
-    Ok(RunPodSandboxResponse { pod_sandbox_id: pod.id().to_string() })
+    Ok(RunPodSandboxResponse {
+        pod_sandbox_id: pod.id().to_string(),
+    })
 }
 
 /// The pod that has the name, when it is the one that this request is for.
@@ -51,9 +58,21 @@ fn joined(holder: Arc<PodHandle>, facts: &Facts) -> Result<Arc<PodHandle>, RpcEr
         State::Starting | State::Ready => return Ok(holder),
         State::Stopping | State::NotReady => "and has been stopped; remove it first",
     };
-    let PodSandboxMetadata { name, namespace, attempt, .. } = facts.metadata();
+    let PodSandboxMetadata {
+        name,
+        namespace,
+        attempt,
+        ..
+    } = facts.metadata();
     let id = holder.id().clone();
-    Err(Arc::new(PodError::Exists { namespace, name, attempt, id, why }).into())
+    Err(Arc::new(PodError::Exists {
+        namespace,
+        name,
+        attempt,
+        id,
+        why,
+    })
+    .into())
 }
 
 fn check_metadata(metadata: Option<&PodSandboxMetadata>) -> Result<(), RpcError> {

@@ -15,6 +15,8 @@ pub async fn handle(
     let driver = match daemon.config.cgroup_driver {
         skiff_config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
     };
-    let linux = LinuxRuntimeConfiguration { cgroup_driver: driver.into() };
+    let linux = LinuxRuntimeConfiguration {
+        cgroup_driver: driver.into(),
+    };
     Ok(RuntimeConfigResponse { linux: Some(linux) })
 }

@@ -12,7 +12,11 @@ pub async fn handle(
     request: StartContainerRequest,
 ) -> Result<StartContainerResponse, RpcError> {
     let none = || RpcError::NoContainer(request.container_id.clone());
-    let (id, pod) = find_container(daemon, &request.container_id).await?.ok_or_else(none)?;
-    pod.ask(|answer| Command::StartContainer(id, answer)).await.ok_or_else(none)??;
+    let (id, pod) = find_container(daemon, &request.container_id)
+        .await?
+        .ok_or_else(none)?;
+    pod.ask(|answer| Command::StartContainer(id, answer))
+        .await
+        .ok_or_else(none)??;
     Ok(StartContainerResponse {})
 }

@@ -19,11 +19,22 @@ pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusRes
     };
     // The default handler has the empty name; the same runtime can be asked for by name.
     let names = [String::new(), daemon.config.runtime.default_handler.clone()];
-    let runtime_handlers =
-        names.into_iter().map(|name| RuntimeHandler { name, features: Some(features) }).collect();
+    let runtime_handlers = names
+        .into_iter()
+        .map(|name| RuntimeHandler {
+            name,
+            features: Some(features),
+        })
+        .collect();
     Ok(StatusResponse {
-        status: Some(RuntimeStatus { conditions: vec![runtime_ready(daemon), network_ready(daemon)] }),
-        info: if request.verbose { info(daemon) } else { BTreeMap::new() },
+        status: Some(RuntimeStatus {
+            conditions: vec![runtime_ready(daemon), network_ready(daemon)],
+        }),
+        info: if request.verbose {
+            info(daemon)
+        } else {
+            BTreeMap::new()
+        },
         runtime_handlers,
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
@@ -38,10 +49,18 @@ fn runtime_ready(daemon: &Daemon) -> RuntimeCondition {
     let (reason, message) = if status {
         ("", "")
     } else {
-        ("Recovering", "the pods of the last start are being found again")
+        (
+            "Recovering",
+            "the pods of the last start are being found again",
+        )
     };
     let r#type = "RuntimeReady".into();
-    RuntimeCondition { r#type, status, reason: reason.into(), message: message.into() }
+    RuntimeCondition {
+        r#type,
+        status,
+        reason: reason.into(),
+        message: message.into(),
+    }
 }
 
 fn network_ready(daemon: &Daemon) -> RuntimeCondition {
@@ -56,12 +75,18 @@ fn network_ready(daemon: &Daemon) -> RuntimeCondition {
 
 fn info(daemon: &Daemon) -> BTreeMap<String, String> {
     let network = daemon.cni.status();
-    let skipped = network.skipped.iter().map(|(path, why)| json!({"file": path, "reason": why}));
+    let skipped = network
+        .skipped
+        .iter()
+        .map(|(path, why)| json!({"file": path, "reason": why}));
     let cni = json!({
         "network": network.network,
         "file": network.file,
         "skipped": skipped.collect::<Vec<_>>(),
     });
     let config = serde_json::to_value(&daemon.config).unwrap_or_default();
-    BTreeMap::from([("config".into(), config.to_string()), ("cniconfig".into(), cni.to_string())])
+    BTreeMap::from([
+        ("config".into(), config.to_string()),
+        ("cniconfig".into(), cni.to_string()),
+    ])
 }

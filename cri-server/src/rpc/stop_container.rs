@@ -19,8 +19,9 @@ pub async fn handle(
     let seconds = u64::try_from(request.timeout).unwrap_or(0).min(LONGEST);
     let grace = Duration::from_secs(seconds);
     if let Some((id, pod)) = find_container(daemon, &request.container_id).await?
-        && let Some(result) =
-            pod.ask(|answer| Command::StopContainer(id, grace, answer)).await
+        && let Some(result) = pod
+            .ask(|answer| Command::StopContainer(id, grace, answer))
+            .await
     {
         result?;
     }

@@ -11,5 +11,7 @@ pub async fn handle(
     request: StreamContainersRequest,
 ) -> Result<Vec<StreamContainersResponse>, RpcError> {
     let parts = parts(list_containers::list(daemon, request.filter).await).into_iter();
-    Ok(parts.map(|containers| StreamContainersResponse { containers }).collect())
+    Ok(parts
+        .map(|containers| StreamContainersResponse { containers })
+        .collect())
 }

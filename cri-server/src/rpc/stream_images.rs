@@ -11,5 +11,7 @@ pub async fn handle(
     request: StreamImagesRequest,
 ) -> Result<Vec<StreamImagesResponse>, RpcError> {
     let parts = parts(list_images::list(store, request.filter)).into_iter();
-    Ok(parts.map(|images| StreamImagesResponse { images }).collect())
+    Ok(parts
+        .map(|images| StreamImagesResponse { images })
+        .collect())
 }

@@ -11,5 +11,7 @@ pub async fn handle(
     request: StreamPodSandboxesRequest,
 ) -> Result<Vec<StreamPodSandboxesResponse>, RpcError> {
     let parts = parts(list_pod_sandbox::list(daemon, request.filter).await).into_iter();
-    Ok(parts.map(|pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes }).collect())
+    Ok(parts
+        .map(|pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes })
+        .collect())
 }

@@ -9,9 +9,14 @@ use super::RpcError;
 pub async fn handle(
     request: UpdateRuntimeConfigRequest,
 ) -> Result<UpdateRuntimeConfigResponse, RpcError> {
-    let network = request.runtime_config.and_then(|config| config.network_config);
+    let network = request
+        .runtime_config
+        .and_then(|config| config.network_config);
     if let Some(network) = network.filter(|network| !network.pod_cidr.is_empty()) {
-        tracing::info!(pod_cidr = network.pod_cidr, "the kubelet tells the pod address range");
+        tracing::info!(
+            pod_cidr = network.pod_cidr,
+            "the kubelet tells the pod address range"
+        );
     }
     Ok(UpdateRuntimeConfigResponse {})
 }

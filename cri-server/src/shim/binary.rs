@@ -25,7 +25,10 @@ pub struct Binary {
 impl Binary {
     /// Copies the file at `path`.
     pub fn load(path: &Path) -> Result<Self, ShimError> {
-        let failed = |source| ShimError::Binary { path: path.into(), source };
+        let failed = |source| ShimError::Binary {
+            path: path.into(),
+            source,
+        };
         let mut from = File::open(path).map_err(failed)?;
         let mut memfd = File::from(
             memfd_create(NAME, MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)
@@ -55,7 +58,12 @@ mod tests {
     #[test]
     fn the_copy_runs_and_cannot_be_written() {
         let binary = Binary::load(Path::new("/bin/true")).unwrap();
-        assert!(std::process::Command::new(binary.path()).status().unwrap().success());
+        assert!(
+            std::process::Command::new(binary.path())
+                .status()
+                .unwrap()
+                .success()
+        );
         let error = std::fs::OpenOptions::new()
             .write(true)
             .open(binary.path())

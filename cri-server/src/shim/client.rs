@@ -104,9 +104,7 @@ impl Client {
     /// Builds a container; returns the pid and start time of its first process.
     pub async fn create(&self, create: Create) -> Result<super::process::ProcessId, ShimError> {
         match self.call("create", Call::Create(Box::new(create))).await? {
-            Reply::Created { pid, start_time } => {
-                Ok(super::process::ProcessId { pid, start_time })
-            }
+            Reply::Created { pid, start_time } => Ok(super::process::ProcessId { pid, start_time }),
             _ => Err(self.unexpected("create")),
         }
     }
@@ -139,7 +137,15 @@ impl Client {
 
     /// Sends a signal to the first process of a container, or to all.
     pub async fn kill(&self, id: &str, signal: i32, all: bool) -> Result<(), ShimError> {
-        self.done("kill", Call::Kill { id: id.into(), signal, all }).await
+        self.done(
+            "kill",
+            Call::Kill {
+                id: id.into(),
+                signal,
+                all,
+            },
+        )
+        .await
     }
 
     /// Kills what is left of a container and forgets it.
@@ -149,7 +155,8 @@ impl Client {
 
     /// Opens a container's log anew.
     pub async fn reopen_log(&self, id: &str) -> Result<(), ShimError> {
-        self.done("reopen log", Call::ReopenLog { id: id.into() }).await
+        self.done("reopen log", Call::ReopenLog { id: id.into() })
+            .await
     }
 
     /// Asks for the pod and its containers.
@@ -174,17 +181,22 @@ impl Client {
 
     async fn call(&self, name: &'static str, call: Call) -> Result<Reply, ShimError> {
         let answer = self.0.channel.ask(call, Vec::new());
-        tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| {
-            Err(ShimError::Silent {
-                shim: self.shim().into(),
-                call: name,
-                seconds: PATIENCE.as_secs(),
+        tokio::time::timeout(PATIENCE, answer)
+            .await
+            .unwrap_or_else(|_| {
+                Err(ShimError::Silent {
+                    shim: self.shim().into(),
+                    call: name,
+                    seconds: PATIENCE.as_secs(),
+                })
             })
-        })
     }
 
     fn unexpected(&self, call: &'static str) -> ShimError {
-        ShimError::Unexpected { shim: self.shim().into(), call }
+        ShimError::Unexpected {
+            shim: self.shim().into(),
+            call,
+        }
     }
 }
 
@@ -215,7 +227,10 @@ impl Channel {
                 }
                 Err(FrameError::Io(e)) if is_hang_up(&e) => return Err(self.gone()),
                 Err(source) => {
-                    return Err(ShimError::Frame { shim: self.shim.clone(), source });
+                    return Err(ShimError::Frame {
+                        shim: self.shim.clone(),
+                        source,
+                    });
                 }
             }
         }
@@ -243,7 +258,9 @@ impl Channel {
     }
 
     fn gone(&self) -> ShimError {
-        ShimError::Gone { shim: self.shim.clone() }
+        ShimError::Gone {
+            shim: self.shim.clone(),
+        }
     }
 }
 

@@ -45,7 +45,9 @@ impl Pool {
 
     /// A shim to adopt: a spare, or without one a new one.
     pub async fn take(&self) -> Result<Shim, ShimError> {
-        let stopped = || ShimError::Gone { shim: "spare".into() };
+        let stopped = || ShimError::Gone {
+            shim: "spare".into(),
+        };
         let (sender, shim) = oneshot::channel();
         self.wanted.send(sender).map_err(|_| stopped())?;
         shim.await.map_err(|_| stopped())?
@@ -79,7 +81,11 @@ impl Starter {
 async fn ready(shim: &mut Shim) -> Result<(), ShimError> {
     match shim.events.recv().await {
         Some(ShimEvent::Event(Event::Ready { protocol, .. })) if protocol > PROTOCOL => {
-            Err(ShimError::Newer { shim: shim.id.clone(), found: protocol, known: PROTOCOL })
+            Err(ShimError::Newer {
+                shim: shim.id.clone(),
+                found: protocol,
+                known: PROTOCOL,
+            })
         }
         Some(ShimEvent::Event(Event::Ready { .. })) => Ok(()),
         Some(ShimEvent::Closed) | None => Err(not_ready(shim, "it ended".into())),
@@ -91,8 +97,15 @@ async fn ready(shim: &mut Shim) -> Result<(), ShimError> {
 
 fn not_ready(shim: &Shim, reason: String) -> ShimError {
     let words = last_words(&shim.run_dir);
-    let reason = if words.is_empty() { reason } else { format!("{reason}: {words}") };
-    ShimError::NotReady { shim: shim.id.clone(), reason }
+    let reason = if words.is_empty() {
+        reason
+    } else {
+        format!("{reason}: {words}")
+    };
+    ShimError::NotReady {
+        shim: shim.id.clone(),
+        reason,
+    }
 }
 
 async fn discard(mut shim: Shim, error: ShimError) -> ShimError {
@@ -141,7 +154,8 @@ async fn keep(starter: Starter, size: usize, mut requests: mpsc::UnboundedReceiv
 impl Keeper {
     fn start(&mut self) {
         let starter = Arc::clone(&self.starter);
-        self.starting.push(Box::pin(async move { starter.start().await }));
+        self.starting
+            .push(Box::pin(async move { starter.start().await }));
     }
 
     fn serve(&mut self, request: Request) {

@@ -32,7 +32,11 @@ impl Process {
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
         let pidfd = open(pid)?;
         let start_time = start_time(pid)?;
-        Ok(Self { id: ProcessId { pid, start_time }, pidfd, child: Some(child) })
+        Ok(Self {
+            id: ProcessId { pid, start_time },
+            pidfd,
+            child: Some(child),
+        })
     }
 
     /// Watches a process that an earlier daemon started; `None` when it has ended.
@@ -46,7 +50,11 @@ impl Process {
         };
         // Read after the pidfd is open: what has the right start time now is what the pidfd is of.
         match start_time(id.pid) {
-            Ok(found) if found == id.start_time => Ok(Some(Self { id, pidfd, child: None })),
+            Ok(found) if found == id.start_time => Ok(Some(Self {
+                id,
+                pidfd,
+                child: None,
+            })),
             Ok(_) => Ok(None),
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(e),
@@ -99,7 +107,10 @@ mod tests {
     fn a_command_cannot_shift_the_fields() {
         let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
         for command in ["sh", "a b", ") 1 2", "(x) R 9"] {
-            assert_eq!(parse_start_time(&format!("7 ({command}) {fields}")), Some(4242));
+            assert_eq!(
+                parse_start_time(&format!("7 ({command}) {fields}")),
+                Some(4242)
+            );
         }
         assert_eq!(parse_start_time("7 (sh) S 1"), None);
         assert_eq!(parse_start_time(""), None);
@@ -107,11 +118,17 @@ mod tests {
 
     #[tokio::test]
     async fn a_killed_child_ends_and_its_pid_with_another_start_time_is_nobody() {
-        let child = std::process::Command::new("sleep").arg("600").spawn().unwrap();
+        let child = std::process::Command::new("sleep")
+            .arg("600")
+            .spawn()
+            .unwrap();
         let mut process = Process::of_child(child).unwrap();
         let id = process.id;
         assert!(Process::find(id).unwrap().is_some());
-        let reused = ProcessId { start_time: id.start_time + 1, ..id };
+        let reused = ProcessId {
+            start_time: id.start_time + 1,
+            ..id
+        };
         assert!(Process::find(reused).unwrap().is_none());
         process.kill();
         process.ended().await;

@@ -50,9 +50,21 @@ impl Spawn for Binary {
 
 /// Starts a shim called `id` with `run_dir`, which is made.
 pub fn start(spawner: &dyn Spawn, id: &str, run_dir: &Path) -> Result<Shim, ShimError> {
-    let failed = |source| ShimError::Spawn { shim: id.into(), source };
-    DirBuilder::new().mode(0o700).create(run_dir).map_err(failed)?;
+    let failed = |source| ShimError::Spawn {
+        shim: id.into(),
+        source,
+    };
+    DirBuilder::new()
+        .mode(0o700)
+        .create(run_dir)
+        .map_err(failed)?;
     let (socket, process) = spawner.spawn(run_dir).map_err(failed)?;
     let (client, events) = Client::new(id, socket)?;
-    Ok(Shim { id: id.into(), run_dir: run_dir.into(), client, events, process })
+    Ok(Shim {
+        id: id.into(),
+        run_dir: run_dir.into(),
+        client,
+        events,
+        process,
+    })
 }

@@ -43,8 +43,15 @@ pub(crate) struct Running {
 impl Node {
     pub(crate) fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let images = Arc::new(FakeImages { root: dir.path().into(), held: Mutex::default() });
-        Self { shims: Shims::default(), images, dir }
+        let images = Arc::new(FakeImages {
+            root: dir.path().into(),
+            held: Mutex::default(),
+        });
+        Self {
+            shims: Shims::default(),
+            images,
+            dir,
+        }
     }
 
     pub(crate) fn path(&self, below: &str) -> PathBuf {
@@ -69,12 +76,17 @@ impl Node {
     }
 
     pub(crate) fn start_in_boot(&self, boot: &str) -> Running {
-        let runtime =
-            tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build();
         let runtime = runtime.unwrap();
         let daemon = runtime.block_on(async {
-            let mut config =
-                Config { root: self.path("root"), state: self.path("state"), ..Config::default() };
+            let mut config = Config {
+                root: self.path("root"),
+                state: self.path("state"),
+                ..Config::default()
+            };
             config.network.conf_dir = self.path("net.d");
             config.network.bin_dirs = vec![self.path("cni-bin")];
             config.runtime.spare_shims = 1;
@@ -84,27 +96,46 @@ impl Node {
             std::fs::create_dir_all(self.path("cgroup")).unwrap();
             let images: Arc<dyn Images> = self.images.clone();
             let shims = Arc::new(self.shims.clone());
-            let mut daemon =
-                Daemon::new(config, layout, &Host::probe(), images, shims).unwrap();
+            let mut daemon = Daemon::new(config, layout, &Host::probe(), images, shims).unwrap();
             daemon.cgroup_root = self.path("cgroup");
             daemon.boot_id = boot.into();
             Arc::new(daemon)
         });
         let store = skiff_image::Store::open(&self.path("root"), <_>::default()).unwrap();
         runtime.block_on(recover::run(&daemon, &store));
-        Running { runtime, service: Runtime::new(daemon.clone()), daemon }
+        Running {
+            runtime,
+            service: Runtime::new(daemon.clone()),
+            daemon,
+        }
     }
 
     /// Names of everything in the state directories, spares and locks left out.
     pub(crate) fn left(&self) -> Vec<String> {
         let mut left = Vec::new();
-        for dir in ["root/state/pods", "root/state/containers", "root/cni", "netns", "fake-snapshots"]
-        {
-            for entry in std::fs::read_dir(self.path(dir)).into_iter().flatten().flatten() {
+        for dir in [
+            "root/state/pods",
+            "root/state/containers",
+            "root/cni",
+            "netns",
+            "fake-snapshots",
+        ] {
+            for entry in std::fs::read_dir(self.path(dir))
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
                 left.push(format!("{dir}/{}", entry.file_name().to_string_lossy()));
             }
         }
-        left.extend(self.images.held.lock().unwrap().iter().map(|id| format!("held by {id}")));
+        left.extend(
+            self.images
+                .held
+                .lock()
+                .unwrap()
+                .iter()
+                .map(|id| format!("held by {id}")),
+        );
         left
     }
 }
@@ -123,7 +154,8 @@ impl Running {
     /// Ends it at once, wherever its tasks are.
     pub(crate) fn kill(self) {
         // Returns when no task of it is left to see what happens next.
-        self.runtime.shutdown_timeout(std::time::Duration::from_secs(10));
+        self.runtime
+            .shutdown_timeout(std::time::Duration::from_secs(10));
     }
 
     pub(crate) fn run_pod(&self, config: &cri::PodSandboxConfig) -> Result<String, Status> {
@@ -136,28 +168,48 @@ impl Running {
     }
 
     pub(crate) fn stop_pod(&self, id: &str) -> Result<(), Status> {
-        let request = cri::StopPodSandboxRequest { pod_sandbox_id: id.into() };
-        self.block_on(self.service.stop_pod_sandbox(Request::new(request))).map(drop)
+        let request = cri::StopPodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
+        self.block_on(self.service.stop_pod_sandbox(Request::new(request)))
+            .map(drop)
     }
 
     pub(crate) fn remove_pod(&self, id: &str) -> Result<(), Status> {
-        let request = cri::RemovePodSandboxRequest { pod_sandbox_id: id.into() };
-        self.block_on(self.service.remove_pod_sandbox(Request::new(request))).map(drop)
+        let request = cri::RemovePodSandboxRequest {
+            pod_sandbox_id: id.into(),
+        };
+        self.block_on(self.service.remove_pod_sandbox(Request::new(request)))
+            .map(drop)
     }
 
     pub(crate) fn pod_status(&self, id: &str) -> Result<cri::PodSandboxStatus, Status> {
-        let request = cri::PodSandboxStatusRequest { pod_sandbox_id: id.into(), verbose: true };
+        let request = cri::PodSandboxStatusRequest {
+            pod_sandbox_id: id.into(),
+            verbose: true,
+        };
         let answer = self.block_on(self.service.pod_sandbox_status(Request::new(request)))?;
         Ok(answer.into_inner().status.unwrap())
     }
 
     pub(crate) fn pods(&self) -> Vec<String> {
         let request = Request::new(cri::ListPodSandboxRequest::default());
-        let answer = self.block_on(self.service.list_pod_sandbox(request)).unwrap();
-        answer.into_inner().items.into_iter().map(|pod| pod.id).collect()
+        let answer = self
+            .block_on(self.service.list_pod_sandbox(request))
+            .unwrap();
+        answer
+            .into_inner()
+            .items
+            .into_iter()
+            .map(|pod| pod.id)
+            .collect()
     }
 
-    pub(crate) fn create(&self, pod: &str, config: &cri::ContainerConfig) -> Result<String, Status> {
+    pub(crate) fn create(
+        &self,
+        pod: &str,
+        config: &cri::ContainerConfig,
+    ) -> Result<String, Status> {
         let request = cri::CreateContainerRequest {
             pod_sandbox_id: pod.into(),
             config: Some(config.clone()),
@@ -168,30 +220,54 @@ impl Running {
     }
 
     pub(crate) fn start(&self, id: &str) -> Result<(), Status> {
-        let request = cri::StartContainerRequest { container_id: id.into() };
-        self.block_on(self.service.start_container(Request::new(request))).map(drop)
+        let request = cri::StartContainerRequest {
+            container_id: id.into(),
+        };
+        self.block_on(self.service.start_container(Request::new(request)))
+            .map(drop)
     }
 
     pub(crate) fn stop(&self, id: &str, timeout: i64) -> Result<(), Status> {
-        let request = cri::StopContainerRequest { container_id: id.into(), timeout };
-        self.block_on(self.service.stop_container(Request::new(request))).map(drop)
+        let request = cri::StopContainerRequest {
+            container_id: id.into(),
+            timeout,
+        };
+        self.block_on(self.service.stop_container(Request::new(request)))
+            .map(drop)
     }
 
     pub(crate) fn remove(&self, id: &str) -> Result<(), Status> {
-        let request = cri::RemoveContainerRequest { container_id: id.into() };
-        self.block_on(self.service.remove_container(Request::new(request))).map(drop)
+        let request = cri::RemoveContainerRequest {
+            container_id: id.into(),
+        };
+        self.block_on(self.service.remove_container(Request::new(request)))
+            .map(drop)
     }
 
     pub(crate) fn status(&self, id: &str) -> Result<cri::ContainerStatus, Status> {
-        let request = cri::ContainerStatusRequest { container_id: id.into(), verbose: true };
+        let request = cri::ContainerStatusRequest {
+            container_id: id.into(),
+            verbose: true,
+        };
         let answer = self.block_on(self.service.container_status(Request::new(request)))?;
         Ok(answer.into_inner().status.unwrap())
     }
 
-    pub(crate) fn exec(&self, id: &str, cmd: &[&str], timeout: i64) -> Result<cri::ExecSyncResponse, Status> {
+    pub(crate) fn exec(
+        &self,
+        id: &str,
+        cmd: &[&str],
+        timeout: i64,
+    ) -> Result<cri::ExecSyncResponse, Status> {
         let cmd = cmd.iter().map(ToString::to_string).collect();
-        let request = cri::ExecSyncRequest { container_id: id.into(), cmd, timeout };
-        Ok(self.block_on(self.service.exec_sync(Request::new(request)))?.into_inner())
+        let request = cri::ExecSyncRequest {
+            container_id: id.into(),
+            cmd,
+            timeout,
+        };
+        Ok(self
+            .block_on(self.service.exec_sync(Request::new(request)))?
+            .into_inner())
     }
 
     /// Waits until a container's status is as wanted; a test that hangs here has failed.
@@ -203,7 +279,10 @@ impl Running {
             }
             std::thread::sleep(std::time::Duration::from_millis(5));
         }
-        panic!("{id} is {:?}, not {wanted:?}", self.status(id).unwrap().state());
+        panic!(
+            "{id} is {:?}, not {wanted:?}",
+            self.status(id).unwrap().state()
+        );
     }
 }
 
@@ -219,7 +298,10 @@ pub(crate) fn host_pod(name: &str) -> cri::PodSandboxConfig {
         namespace_options: Some(options),
         ..<_>::default()
     };
-    let linux = cri::LinuxPodSandboxConfig { security_context: Some(context), ..<_>::default() };
+    let linux = cri::LinuxPodSandboxConfig {
+        security_context: Some(context),
+        ..<_>::default()
+    };
     config.linux = Some(linux);
     config
 }
@@ -241,8 +323,14 @@ pub(crate) fn pod(name: &str) -> cri::PodSandboxConfig {
 /// A container of the one image there is.
 pub(crate) fn container(name: &str) -> cri::ContainerConfig {
     cri::ContainerConfig {
-        metadata: Some(cri::ContainerMetadata { name: name.into(), attempt: 0 }),
-        image: Some(cri::ImageSpec { image: IMAGE.into(), ..<_>::default() }),
+        metadata: Some(cri::ContainerMetadata {
+            name: name.into(),
+            attempt: 0,
+        }),
+        image: Some(cri::ImageSpec {
+            image: IMAGE.into(),
+            ..<_>::default()
+        }),
         command: vec!["sleep".into(), "600".into()],
         ..<_>::default()
     }
@@ -266,7 +354,10 @@ impl Images for FakeImages {
             repo_tags: vec![IMAGE.into()],
             repo_digests: Vec::new(),
             size: 1,
-            config: ImageConfig { stop_signal: "SIGUSR1".into(), ..<_>::default() },
+            config: ImageConfig {
+                stop_signal: "SIGUSR1".into(),
+                ..<_>::default()
+            },
             layers: vec![self.root.join("layer")],
             pinned: false,
         }))
@@ -299,7 +390,11 @@ impl Images for FakeImages {
 
 /// Asserts that a call failed with a code and names something.
 #[track_caller]
-pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: tonic::Code, word: &str) {
+pub(crate) fn refused<T: std::fmt::Debug>(
+    result: Result<T, Status>,
+    code: tonic::Code,
+    word: &str,
+) {
     let status = result.unwrap_err();
     assert_eq!(status.code(), code, "{status}");
     assert!(status.message().contains(word), "{status}");
@@ -308,5 +403,7 @@ pub(crate) fn refused<T: std::fmt::Debug>(result: Result<T, Status>, code: tonic
 /// Names of the entries of a directory.
 pub(crate) fn entries(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect()
+    entries
+        .map(|entry| entry.file_name().to_string_lossy().into_owned())
+        .collect()
 }

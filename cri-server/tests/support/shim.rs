@@ -67,10 +67,18 @@ struct State {
 
 impl Spawn for Shims {
     fn spawn(&self, run_dir: &Path) -> io::Result<(OwnedFd, Process)> {
-        let (ours, theirs) =
-            socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
+        let (ours, theirs) = socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
         // Without the test's output, which its runner waits for the end of.
-        let child = Command::new("sleep").arg("3600").stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let child = Command::new("sleep")
+            .arg("3600")
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()?;
         let shim = Arc::new(FakeShim {
             pid: i32::try_from(child.id()).unwrap(),
             script: Arc::clone(&self.script),
@@ -78,13 +86,23 @@ impl Spawn for Shims {
             state: Mutex::default(),
         });
         self.all.lock().unwrap().push(Arc::clone(&shim));
-        let listener =
-            socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
-        bind(&listener, &SocketAddrUnix::new(run_dir.join(run_dir::SOCKET))?)?;
+        let listener = socket_with(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )?;
+        bind(
+            &listener,
+            &SocketAddrUnix::new(run_dir.join(run_dir::SOCKET))?,
+        )?;
         listen(&listener, 8)?;
         let process = Process::of_child(child)?;
-        let ready =
-            Event::Ready { protocol: PROTOCOL, pid: shim.pid, start_time: process.id.start_time };
+        let ready = Event::Ready {
+            protocol: PROTOCOL,
+            pid: shim.pid,
+            start_time: process.id.start_time,
+        };
         send(&theirs, &Message::Event(ready), &[]).unwrap();
         let accepting = Arc::clone(&shim);
         std::thread::spawn(move || {
@@ -107,7 +125,9 @@ impl Shims {
 
     /// A container of a pod ends by itself.
     pub(crate) fn exit(&self, pod: &str, container: &str, code: i32) {
-        self.find(pod).expect("a shim of that pod").exit(container, code, 0, true);
+        self.find(pod)
+            .expect("a shim of that pod")
+            .exit(container, code, 0, true);
     }
 
     /// What shims were asked, in order.
@@ -119,7 +139,10 @@ impl Shims {
     pub(crate) fn pods(&self) -> Vec<String> {
         let all = self.all.lock().unwrap();
         let shims = all.iter();
-        shims.filter_map(|shim| shim.state.lock().unwrap().pod.clone()).map(|p| p.pod_id).collect()
+        shims
+            .filter_map(|shim| shim.state.lock().unwrap().pod.clone())
+            .map(|p| p.pod_id)
+            .collect()
     }
 
     /// Ends them all, with the test.
@@ -131,16 +154,27 @@ impl Shims {
 
     fn find(&self, pod: &str) -> Option<Arc<FakeShim>> {
         let all = self.all.lock().unwrap();
-        all.iter().find(|shim| {
-            shim.state.lock().unwrap().pod.as_ref().is_some_and(|adopt| adopt.pod_id == pod)
-        }).cloned()
+        all.iter()
+            .find(|shim| {
+                shim.state
+                    .lock()
+                    .unwrap()
+                    .pod
+                    .as_ref()
+                    .is_some_and(|adopt| adopt.pod_id == pod)
+            })
+            .cloned()
     }
 }
 
 impl FakeShim {
     fn serve(self: Arc<Self>, connection: OwnedFd) {
         let connection = Arc::new(connection);
-        self.state.lock().unwrap().connections.push(Arc::clone(&connection));
+        self.state
+            .lock()
+            .unwrap()
+            .connections
+            .push(Arc::clone(&connection));
         let mut buffer = Vec::new();
         while let Ok((request, fds)) = recv::<Request>(&*connection, &mut buffer) {
             let Request { seq, call } = request;
@@ -153,7 +187,9 @@ impl FakeShim {
             }
         }
         let mut state = self.state.lock().unwrap();
-        state.connections.retain(|other| !Arc::ptr_eq(other, &connection));
+        state
+            .connections
+            .retain(|other| !Arc::ptr_eq(other, &connection));
         let spare = state.pod.is_none();
         drop(state);
         if spare {
@@ -219,7 +255,9 @@ impl FakeShim {
                 Ok(Reply::Done)
             }
             Call::Kill { id, signal, all } => {
-                script.log.push(format!("kill {signal}{}", if all { " all" } else { "" }));
+                script
+                    .log
+                    .push(format!("kill {signal}{}", if all { " all" } else { "" }));
                 let ends = !script.ignored.contains(&signal);
                 drop(script);
                 if ends {
@@ -244,12 +282,25 @@ impl FakeShim {
             Call::Shutdown => {
                 script.log.push("shutdown".into());
                 drop(script);
-                let ids: Vec<String> =
-                    self.state.lock().unwrap().containers.keys().cloned().collect();
+                let ids: Vec<String> = self
+                    .state
+                    .lock()
+                    .unwrap()
+                    .containers
+                    .keys()
+                    .cloned()
+                    .collect();
                 for id in ids {
                     self.exit(&id, 137, 9, false);
                 }
-                let _ = send(&**connection, &Message::Reply { seq, result: Ok(Reply::Done) }, &[]);
+                let _ = send(
+                    &**connection,
+                    &Message::Reply {
+                        seq,
+                        result: Ok(Reply::Done),
+                    },
+                    &[],
+                );
                 self.end();
                 return None;
             }
@@ -265,8 +316,13 @@ impl FakeShim {
             exit: None,
         };
         let mut state = self.state.lock().unwrap();
-        state.containers.insert(create.id, (container, create.exit_path));
-        Reply::Created { pid: self.pid, start_time: 1 }
+        state
+            .containers
+            .insert(create.id, (container, create.exit_path));
+        Reply::Created {
+            pid: self.pid,
+            start_time: 1,
+        }
     }
 
     fn exec(
@@ -283,12 +339,17 @@ impl FakeShim {
         let _ = streams.next().unwrap().write_all(b"oops");
         if endless {
             let mut state = self.state.lock().unwrap();
-            state.execs.insert(exec.exec_id, (seq, Arc::clone(connection)));
+            state
+                .execs
+                .insert(exec.exec_id, (seq, Arc::clone(connection)));
             return None;
         }
         if args[0] == "/missing" {
             let kind = FailureKind::Command { exit_code: 127 };
-            return Some(Err(Failure { kind, message: "exec /missing: no such file".into() }));
+            return Some(Err(Failure {
+                kind,
+                message: "exec /missing: no such file".into(),
+            }));
         }
         Some(Ok(Reply::ExecExited { code: 3 }))
     }
@@ -296,7 +357,9 @@ impl FakeShim {
     /// Ends a container: the record first, then the word.
     fn exit(&self, id: &str, code: i32, signal: i32, tell: bool) {
         let mut state = self.state.lock().unwrap();
-        let Some((container, path)) = state.containers.get_mut(id) else { return };
+        let Some((container, path)) = state.containers.get_mut(id) else {
+            return;
+        };
         if container.exit.is_some() {
             return;
         }
@@ -313,7 +376,11 @@ impl FakeShim {
         let _ = std::fs::write(path, serde_json::to_vec(&record).unwrap());
         container.exit = Some(record.clone());
         for connection in state.connections.iter().filter(|_| tell) {
-            let _ = send(&**connection, &Message::Event(Event::Exited(record.clone())), &[]);
+            let _ = send(
+                &**connection,
+                &Message::Event(Event::Exited(record.clone())),
+                &[],
+            );
         }
     }
 }
