@@ -59,21 +59,12 @@ fn pod(error: &PodError) -> Code {
         PodError::Spec { source, .. } => spec(source),
         PodError::Exists { .. } => Code::AlreadyExists,
         PodError::UnknownHandler { .. } => Code::InvalidArgument,
-        PodError::Network {
-            source: skiff_cni::Error::NotReady(_),
-            ..
-        } => Code::Unavailable,
-        PodError::Network {
-            source: skiff_cni::Error::Pod(_),
-            ..
-        } => Code::InvalidArgument,
+        PodError::Network { source, .. } => network(source),
         PodError::Shim { source, .. } => shim(source),
         PodError::Container { source, .. } => container(source),
-        PodError::Network { .. }
-        | PodError::Undead { .. }
-        | PodError::File { .. }
-        | PodError::Record(_)
-        | PodError::Id(_) => Code::Internal,
+        PodError::Undead { .. } | PodError::File { .. } | PodError::Record(_) | PodError::Id(_) => {
+            Code::Internal
+        }
     }
 }
 
@@ -93,6 +84,14 @@ fn container(error: &ContainerError) -> Code {
         | ContainerError::File { .. }
         | ContainerError::Record(_)
         | ContainerError::Id(_) => Code::Internal,
+    }
+}
+
+fn network(error: &skiff_cni::Error) -> Code {
+    match error {
+        skiff_cni::Error::NotReady(_) => Code::Unavailable,
+        skiff_cni::Error::Pod(_) => Code::InvalidArgument,
+        _ => Code::Internal,
     }
 }
 

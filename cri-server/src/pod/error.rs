@@ -64,7 +64,7 @@ pub enum PodError {
         id: Id,
         /// Why it failed.
         #[source]
-        source: skiff_cni::Error,
+        source: Box<skiff_cni::Error>,
     },
     /// The pod's processes do not end.
     #[error("pod {id}: processes in cgroup {} do not end", cgroup.display())]

@@ -196,7 +196,7 @@ impl Adopted {
                 .map_err(|source| PodError::Network {
                     action: "set up",
                     id: self.record.id.clone(),
-                    source,
+                    source: Box::new(source),
                 }),
             Err(source) => Err(self.plan.refused(source)),
         };

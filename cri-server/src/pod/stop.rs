@@ -69,7 +69,7 @@ pub async fn give_back(daemon: &Daemon, remains: Remains) -> Result<(), PodError
         torn_down.map_err(|source| PodError::Network {
             action: "tear down",
             id: remains.id.clone(),
-            source,
+            source: Box::new(source),
         })?;
     }
     end_shim(daemon, remains.client.as_ref(), &remains.shim).await;

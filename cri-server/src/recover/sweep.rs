@@ -5,7 +5,7 @@
 //! daemon that is still being made; removing may then take its time.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use super::{containers, entries};
 use crate::cgroup;
@@ -118,7 +118,7 @@ impl Orphans {
 }
 
 /// Ends a shim of an earlier daemon. A spare has ended by itself; its directory may be left.
-async fn end_shim(dir: &PathBuf) {
+async fn end_shim(dir: &Path) {
     let name = dir.file_name().unwrap_or_default().to_string_lossy();
     if let Ok((client, _events)) = connect_client(&name, dir)
         && client.shutdown().await.is_ok()
@@ -128,7 +128,7 @@ async fn end_shim(dir: &PathBuf) {
     let _ = std::fs::remove_dir_all(dir);
 }
 
-async fn empty_cgroup(path: &PathBuf) {
+async fn empty_cgroup(path: &Path) {
     tracing::warn!(cgroup = %path.display(), "emptying a cgroup of no container");
     match cgroup::kill(path).await {
         Ok(true) => {}

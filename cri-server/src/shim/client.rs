@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use skiff_shim_proto::frame::{self, FrameError};
@@ -52,8 +52,10 @@ struct Channel {
     next_seq: AtomicU64,
     next_exec: AtomicU64,
     /// Callers by the number of their request; `None` once the connection has ended.
-    waiting: Mutex<Option<HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>>>,
+    waiting: Mutex<Option<Waiting>>,
 }
+
+type Waiting = HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>;
 
 impl Drop for Connection {
     fn drop(&mut self) {
@@ -250,10 +252,7 @@ impl Channel {
         }
     }
 
-    fn waiting(
-        &self,
-    ) -> std::sync::MutexGuard<'_, Option<HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>>>
-    {
+    fn waiting(&self) -> MutexGuard<'_, Option<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
