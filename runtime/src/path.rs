@@ -89,7 +89,8 @@ fn create_in(parent: BorrowedFd<'_>, name: &OsStr, kind: Kind) -> rustix::io::Re
     let flags = OFlags::NOFOLLOW | OFlags::CLOEXEC;
     match kind {
         Kind::File => {
-            let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+            // For reading: a writer would keep a root file system from becoming read-only.
+            let flags = flags | OFlags::CREATE | OFlags::EXCL | OFlags::RDONLY;
             openat(parent, name, flags, Mode::from_raw_mode(0o644))
         }
         Kind::Directory => {
