@@ -34,8 +34,17 @@ pub fn parent(requested: &str, pod: &Id) -> Option<PathBuf> {
 }
 
 /// Whether a parent is one that [`parent`] chose, to be removed with the pod.
-pub fn is_own(parent: &Path, pod: &Id) -> bool {
+fn is_own(parent: &Path, pod: &Id) -> bool {
     parent == Path::new(OWN).join(pod.as_str())
+}
+
+/// Removes a pod's parent cgroup below `root`, when it is one that [`parent`] chose.
+pub fn remove_own(root: &Path, parent: &Path, pod: &Id) {
+    if is_own(parent, pod)
+        && let Err(error) = remove(&root.join(parent))
+    {
+        tracing::warn!(%pod, %error, "the pod's cgroup cannot be removed");
+    }
 }
 
 /// Name of the cgroup of a container, or of a pod's init.

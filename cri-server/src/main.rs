@@ -111,14 +111,16 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         end(),
     );
     let ready = async {
-        recovery.await;
+        recovery
+            .await
+            .context("find out which pods there are; they keep running, try again")?;
         tracing::info!(%listen, "ready");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        std::future::pending::<()>().await;
+        std::future::pending::<anyhow::Result<()>>().await
     };
     tokio::select! {
         result = service => result?,
-        () = ready => {}
+        result = ready => result?,
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("ending; pods keep running");

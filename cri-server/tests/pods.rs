@@ -277,14 +277,14 @@ fn a_filter_wants_all_its_parts() {
             state: Some(ready),
             ..<_>::default()
         }),
-        [a.clone()]
+        [a.as_str()]
     );
     assert_eq!(
         list(cri::PodSandboxFilter {
             id: b.clone(),
             ..<_>::default()
         }),
-        [b.clone()]
+        [b.as_str()]
     );
     let labelled = cri::PodSandboxFilter {
         label_selector: label("b"),

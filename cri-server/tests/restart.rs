@@ -199,7 +199,10 @@ fn a_record_that_cannot_be_read_is_put_aside_and_its_pod_removed() {
     std::fs::write(&record, &bytes[..bytes.len() / 2]).unwrap();
     let daemon = node.start();
     assert_eq!(daemon.pods(), [whole.as_str()]);
-    assert_eq!(entries(&node.path("root/state/quarantine")), [torn.as_str()]);
+    assert_eq!(
+        entries(&node.path("root/state/quarantine")),
+        [torn.as_str()]
+    );
     assert_eq!(node.shims.pods(), [whole.as_str()]);
     assert_eq!(entries(&node.path("root/cni")), [format!("{whole}.json")]);
     assert!(entries(&node.path("root/state/containers")).is_empty());

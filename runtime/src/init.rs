@@ -208,11 +208,6 @@ impl Init {
         Ok(())
     }
 
-    /// The process, for a caller that keeps only its end in view.
-    pub fn into_pidfd(self) -> OwnedFd {
-        self.pidfd
-    }
-
     fn run_hooks(&mut self) -> Result<Progress, Error> {
         let outcome = self
             .hooks

@@ -116,6 +116,7 @@ impl PodTask {
             id: id.clone(),
             config,
             waiters: vec![answer],
+            exit: None,
         });
         let daemon = Arc::clone(&self.daemon);
         self.begin(async move { Done::Created(id, plan.run(&daemon, &client).await) });
@@ -174,11 +175,13 @@ impl PodTask {
             .creations
             .iter()
             .position(|creation| creation.id == *id);
-        for waiter in at
-            .into_iter()
-            .flat_map(|at| self.creations.swap_remove(at).waiters)
-        {
-            let _ = waiter.send(result.clone());
+        if let Some(creation) = at.map(|at| self.creations.swap_remove(at)) {
+            if let Some(record) = creation.exit {
+                self.apply(id, Event::Ended(record.into()));
+            }
+            for waiter in creation.waiters {
+                let _ = waiter.send(result.clone());
+            }
         }
         self.advance_removal();
     }
@@ -255,8 +258,13 @@ impl PodTask {
     }
 
     pub(super) fn container_exited(&mut self, record: ExitRecord) {
-        if let Some(id) = Id::parse(&record.id) {
-            self.apply(&id, Event::Ended(record.into()));
+        let Some(id) = Id::parse(&record.id) else {
+            return;
+        };
+        // News of an end may overtake the end of the container's own creation.
+        match self.creations.iter_mut().find(|made| made.id == id) {
+            Some(creation) => creation.exit = Some(record),
+            None => self.apply(&id, Event::Ended(record.into())),
         }
     }
 
@@ -274,8 +282,8 @@ impl PodTask {
             return;
         }
         slot.stop_waiters.push(answer);
-        // What has not begun to run cannot end in an orderly way.
-        let orderly = slot.view.state.is_running();
+        // What nobody has let run cannot end in an orderly way.
+        let orderly = !matches!(slot.view.state, State::Created { .. });
         let grace = if orderly { grace } else { Duration::ZERO };
         let (stop, action) = slot.stop.request(Instant::now(), grace);
         slot.stop = stop;

@@ -36,6 +36,8 @@ impl PodTask {
         if self.record.state == State::Stopping || !self.step(Event::Stop) {
             return;
         }
+        // A daemon that finds the pod half stopped must not take it for a ready one.
+        self.save();
         self.publish();
         let alive = self
             .containers
@@ -148,12 +150,8 @@ impl PodTask {
     }
 
     fn vanish(&mut self) {
-        let parent = &self.record.cgroup_parent;
-        if cgroup::is_own(parent, &self.record.id)
-            && let Err(error) = cgroup::remove(&self.daemon.cgroup_root.join(parent))
-        {
-            tracing::warn!(pod = %self.record.id, %error, "the pod's cgroup cannot be removed");
-        }
+        let record = &self.record;
+        cgroup::remove_own(&self.daemon.cgroup_root, &record.cgroup_parent, &record.id);
         discard(&self.daemon.layout.pod(&self.record.id), POD_RECORD);
         self.daemon
             .store

@@ -214,6 +214,11 @@ impl Adopted {
         let remains = Remains::of(&self.record, Some(self.shim.client), daemon);
         match give_back(daemon, remains).await {
             Ok(()) => {
+                cgroup::remove_own(
+                    &daemon.cgroup_root,
+                    &self.record.cgroup_parent,
+                    &self.record.id,
+                );
                 let _ = std::fs::remove_dir_all(daemon.layout.pod(&self.record.id));
             }
             // The record stays, so the next start of the daemon tries again.

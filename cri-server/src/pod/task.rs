@@ -13,6 +13,7 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use skiff_cri::v1 as cri;
 use skiff_shim_proto::message::Event as ShimNews;
+use skiff_shim_proto::record::ExitRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::PodError;
@@ -178,6 +179,8 @@ pub(super) struct Creation {
     pub(super) id: Id,
     pub(super) config: cri::ContainerConfig,
     pub(super) waiters: Vec<Answer<Id, ContainerError>>,
+    /// Its end, when that was heard of first.
+    pub(super) exit: Option<ExitRecord>,
 }
 
 /// The pod's shim, while it lives.

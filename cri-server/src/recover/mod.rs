@@ -13,7 +13,7 @@ mod pods;
 mod sweep;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use futures_util::StreamExt;
@@ -37,9 +37,10 @@ struct Records {
     containers: BTreeMap<Id, Vec<ContainerRecord>>,
 }
 
-/// Brings every pod back, lets clients ask for them, and then removes what belongs to none.
-pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) {
-    let mut records = load(daemon);
+/// Brings every pod back, lets clients ask for them, and then removes what belongs to none. Fails,
+/// having touched nothing, when it cannot be known which pods there are.
+pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) -> Result<(), RecordError> {
+    let mut records = load(daemon)?;
     let containers = records.containers.values().flatten();
     let holds = containers.filter_map(|record| {
         let image = record.image_id.parse().ok()?;
@@ -62,40 +63,51 @@ pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) {
         .extend(records.containers.into_values().flatten());
     daemon.recovered.send_replace(true);
     orphans.remove(daemon, images).await;
+    Ok(())
 }
 
-fn load(daemon: &Daemon) -> Records {
+fn load(daemon: &Daemon) -> Result<Records, RecordError> {
     let mut records = Records::default();
-    for dir in entries(&daemon.layout.pods()) {
+    for dir in entries(&daemon.layout.pods())? {
         match PodRecord::read(&dir) {
             Ok(record) => records.pods.push(record),
-            Err(error) => put_aside(daemon, &dir, POD_RECORD, &error),
+            Err(error) => put_aside(daemon, &dir, POD_RECORD, error)?,
         }
     }
-    for dir in entries(&daemon.layout.containers()) {
+    for dir in entries(&daemon.layout.containers())? {
         match ContainerRecord::read(&dir) {
             Ok(record) => records
                 .containers
                 .entry(record.pod.clone())
                 .or_default()
                 .push(record),
-            Err(error) => put_aside(daemon, &dir, CONTAINER_RECORD, &error),
+            Err(error) => put_aside(daemon, &dir, CONTAINER_RECORD, error)?,
         }
     }
-    records
+    Ok(records)
 }
 
 /// A directory without a record is what is left of one that was being removed, or not yet made.
-/// One with a record that cannot be read is kept for somebody to look at.
-fn put_aside(daemon: &Daemon, dir: &Path, record: &str, error: &RecordError) {
-    if error.is_missing() {
-        let _ = std::fs::remove_dir_all(dir);
-        return;
+/// One with a record that is none is kept for somebody to look at. A record that could not be
+/// read now, or only by a newer daemon, may be that of a running pod: the error is returned.
+fn put_aside(
+    daemon: &Daemon,
+    dir: &Path,
+    record: &str,
+    error: RecordError,
+) -> Result<(), RecordError> {
+    match &error {
+        _ if error.is_missing() => {
+            let _ = std::fs::remove_dir_all(dir);
+            return Ok(());
+        }
+        RecordError::Malformed { .. } | RecordError::Misplaced { .. } => {}
+        RecordError::Io { .. } | RecordError::Newer { .. } => return Err(error),
     }
     let name = dir.file_name().unwrap_or_default();
     let aside = daemon.layout.quarantine().join(name);
     tracing::error!(
-        error = chain(error),
+        error = chain(&error),
         moved_to = %aside.display(),
         "a record cannot be read; what it names is being removed"
     );
@@ -104,14 +116,15 @@ fn put_aside(daemon: &Daemon, dir: &Path, record: &str, error: &RecordError) {
         let path = dir.join(record);
         tracing::error!(path = %path.display(), %error, "the record cannot be moved");
     }
+    Ok(())
 }
 
-fn entries(dir: &Path) -> Vec<std::path::PathBuf> {
-    match std::fs::read_dir(dir) {
-        Ok(entries) => entries.flatten().map(|entry| entry.path()).collect(),
-        Err(error) => {
-            tracing::error!(path = %dir.display(), %error, "records cannot be listed");
-            Vec::new()
-        }
-    }
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, RecordError> {
+    let listed =
+        std::fs::read_dir(dir).and_then(|entries| entries.map(|entry| Ok(entry?.path())).collect());
+    listed.map_err(|source| RecordError::Io {
+        action: "list",
+        path: dir.into(),
+        source,
+    })
 }

@@ -154,10 +154,7 @@ async fn undo(daemon: &Daemon, record: &PodRecord, shim: Option<Shim>) {
     }
     match give_back(daemon, remains).await {
         Ok(()) => {
-            let own = daemon.cgroup_root.join(&record.cgroup_parent);
-            if crate::cgroup::is_own(&record.cgroup_parent, &record.id) {
-                let _ = crate::cgroup::remove(&own);
-            }
+            crate::cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id);
             crate::container::create::discard(&daemon.layout.pod(&record.id), POD_RECORD);
         }
         Err(error) => tracing::error!(

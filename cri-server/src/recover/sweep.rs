@@ -51,11 +51,13 @@ pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
     let is_ours = |path: &PathBuf| {
         path.file_name()
             .and_then(|name| name.to_str())
-            .is_some_and(|n| n.starts_with(NETNS_PREFIX))
+            .and_then(|name| name.strip_prefix(NETNS_PREFIX))
+            .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
     };
     let mut orphans = Orphans {
         shims: daemon.earlier_shims.clone(),
-        netns: entries(&daemon.layout.netns),
+        // Unlisted, they are left for the next start.
+        netns: entries(&daemon.layout.netns).unwrap_or_default(),
         containers: Vec::new(),
         cgroups: Vec::new(),
         snapshots: images.snapshots().list().unwrap_or_default(),

@@ -46,11 +46,6 @@ impl Binary {
     }
 }
 
-/// Where the shim is when the configuration does not say: beside the daemon's binary.
-pub fn beside_daemon() -> io::Result<PathBuf> {
-    Ok(std::env::current_exe()?.with_file_name(NAME))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -58,7 +58,10 @@ pub fn start(spawner: &dyn Spawn, id: &str, run_dir: &Path) -> Result<Shim, Shim
         .mode(0o700)
         .create(run_dir)
         .map_err(failed)?;
-    let (socket, process) = spawner.spawn(run_dir).map_err(failed)?;
+    let (socket, process) = spawner.spawn(run_dir).map_err(|e| {
+        let _ = std::fs::remove_dir_all(run_dir);
+        failed(e)
+    })?;
     let (client, events) = Client::new(id, socket)?;
     Ok(Shim {
         id: id.into(),

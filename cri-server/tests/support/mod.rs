@@ -102,7 +102,7 @@ impl Node {
             Arc::new(daemon)
         });
         let store = skiff_image::Store::open(&self.path("root"), <_>::default()).unwrap();
-        runtime.block_on(recover::run(&daemon, &store));
+        runtime.block_on(recover::run(&daemon, &store)).unwrap();
         Running {
             runtime,
             service: Runtime::new(daemon.clone()),
