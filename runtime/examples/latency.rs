@@ -1,4 +1,4 @@
-//! Time and system calls of create, start and exec, with an idle gap between rounds as pods
+//! Time of create, start, exec and kill, with an idle gap between rounds as pods
 //! have it on a node: back to back, the kernel's cgroup locks stay warm and flatter everybody.
 //!
 //!     latency <busybox> <scratch directory> [rounds [gap in ms]]
@@ -26,7 +26,7 @@ fn main() -> Result<()> {
     let lower = scratch.join("lower");
     make_image(&lower, Path::new(busybox))?;
     let spec: Spec = serde_json::from_str(include_str!("latency.json"))?;
-    let mut times: [Vec<Duration>; 4] = Default::default();
+    let mut times: [Vec<Duration>; 5] = Default::default();
     for round in 0..rounds {
         std::thread::sleep(gap);
         let container = Round::new(scratch, &lower, round)?;
@@ -34,7 +34,7 @@ fn main() -> Result<()> {
             times.push(time);
         }
     }
-    for (name, mut times) in ["create", "start", "create+start", "exec"]
+    for (name, mut times) in ["create", "start", "create+start", "exec", "kill+remove"]
         .into_iter()
         .zip(times)
     {
@@ -89,7 +89,7 @@ impl Round {
         })
     }
 
-    fn run(&self, spec: &Spec, gap: Duration) -> Result<[Duration; 4]> {
+    fn run(&self, spec: &Spec, gap: Duration) -> Result<[Duration; 5]> {
         let stdio = || Stdio::Fds([self.null.as_fd(); 3]);
         let begin = Instant::now();
         let mut init = skiff_runtime::create(Create::new(
@@ -115,10 +115,18 @@ impl Round {
         expect(&mut exec, "running")?;
         waitid(WaitId::PidFd(exec.pidfd()), WaitIdOptions::EXITED)?;
         let executed = begin.elapsed();
+        std::thread::sleep(gap);
+        let begin = Instant::now();
         cgroup::kill_all(&self.cgroup)?;
         waitid(WaitId::PidFd(init.pidfd()), WaitIdOptions::EXITED)?;
         while !cgroup::remove(&self.cgroup)? {}
-        Ok([created, started, created + started, executed])
+        Ok([
+            created,
+            started,
+            created + started,
+            executed,
+            begin.elapsed(),
+        ])
     }
 }
 

@@ -24,7 +24,8 @@ pub struct PodInit {
 
 /// Clones a pod init into a new PID namespace and, if given, a cgroup (made when missing). It
 /// is named `skiff-init`, holds no descriptors and ignores signals; SIGKILL from the caller
-/// ends it and with it the namespace.
+/// ends it and with it the namespace. It can be reaped only after the caller has reaped its own
+/// children in there.
 pub fn spawn(cgroup: Option<&Path>) -> Result<PodInit, Error> {
     let cgroup = cgroup.map(|path| cgroup::make(path, None)).transpose()?;
     let dir = cgroup.as_ref().map(|cgroup| cgroup.as_fd());

@@ -8,8 +8,8 @@ use rustix::fs::{CWD, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_string, fsmount, fsopen,
-    mount_change, move_mount, open_tree,
+    OpenTreeFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount,
+    fsopen, mount_change, move_mount, open_tree,
 };
 
 use crate::Error;
@@ -26,7 +26,8 @@ pub enum Rootfs {
         lower: Vec<PathBuf>,
         /// Upper directory.
         upper: PathBuf,
-        /// Work directory, empty, on the file system of `upper`.
+        /// Work directory, empty, on the file system of `upper`. Good for one mount: the
+        /// kernel refuses it afterwards, since the overlay is volatile.
         work: PathBuf,
     },
     /// A directory, bind-mounted with what is mounted below it.
@@ -48,6 +49,11 @@ pub(crate) enum Root {
         layers: Vec<OwnedFd>,
     },
 }
+
+/// Keeps an overlay from syncing the whole file system of its upper directory when it goes: that
+/// is when the container's last process ends, whose exit would wait for the disk. What a power
+/// cut may take is the writable layer of a container that the same power cut has ended.
+const VOLATILE: &str = "volatile";
 
 /// Longest string that fsconfig takes, in bytes, with its end.
 const FSCONFIG_STRING: usize = 256;
@@ -99,6 +105,7 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Option<OwnedF
             done => done?,
         }
     }
+    fsconfig_set_flag(&fs, VOLATILE).doing(|| "overlay: set volatile")?;
     set_path(fs.as_fd(), "upperdir", upper, &mut opened)?;
     set_path(fs.as_fd(), "workdir", work, &mut opened)?;
     fsconfig_create(&fs).map_err(|e| {
@@ -153,6 +160,7 @@ fn classic(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Root, Error> 
         let _ = write!(options, ",{key}=/proc/self/fd/{}", fd.as_raw_fd());
         layers.push(fd);
     }
+    let _ = write!(options, ",{VOLATILE}");
     Ok(Root::Classic {
         options,
         target: upper.to_owned(),
@@ -257,7 +265,7 @@ mod tests {
         assert_eq!(layers.len(), 4);
         let fd = |n: usize| format!("/proc/self/fd/{}", layers[n].as_raw_fd());
         let expected = format!(
-            "lowerdir={}:{},upperdir={},workdir={}",
+            "lowerdir={}:{},upperdir={},workdir={},volatile",
             fd(0),
             fd(1),
             fd(2),

@@ -30,6 +30,7 @@ use std::process::ExitCode;
 
 use anyhow::{Result, bail};
 use clap::Parser;
+use skiff_runtime::Failure;
 
 use args::{Args, Command};
 
@@ -39,9 +40,19 @@ fn main() -> ExitCode {
         Ok(code) => code,
         Err(error) => {
             log::report(&args, &error);
-            ExitCode::FAILURE
+            exit_code(&error)
         }
     }
+}
+
+/// A command that cannot be executed is told apart as a shell would: 127 or 126.
+fn exit_code(error: &anyhow::Error) -> ExitCode {
+    let failure = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Failure>());
+    let code = failure.and_then(|failure| failure.exit_code);
+    code.and_then(|code| u8::try_from(code).ok())
+        .map_or(ExitCode::FAILURE, ExitCode::from)
 }
 
 fn run(args: &Args) -> Result<ExitCode> {

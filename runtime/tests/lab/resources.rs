@@ -1,0 +1,146 @@
+//! Limits, and the end by them.
+
+use std::fs;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+use skiff_runtime::cgroup;
+
+use crate::Test;
+use crate::fixture::{Lab, Skip, holds};
+
+pub(crate) const TESTS: &[Test] = &[
+    ("limits are in the cgroup before the container is", limits),
+    (
+        "a limit without its controller is refused by name",
+        no_controller,
+    ),
+    ("the OOM killer's work is counted", oom),
+    ("limits can be changed", update),
+    (
+        "killing the cgroup kills a crowd, and then it can be removed",
+        crowd,
+    ),
+    (
+        "a full cgroup refuses an exec with an error",
+        pids_exhausted,
+    ),
+];
+
+fn has(controller: &str) -> bool {
+    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+        .is_ok_and(|text| text.split_whitespace().any(|word| word == controller))
+}
+
+fn need(controllers: &[&str]) -> Result<()> {
+    match controllers.iter().find(|controller| !has(controller)) {
+        Some(absent) => Err(Skip(format!("no {absent} controller on this node")).into()),
+        None => Ok(()),
+    }
+}
+
+fn limits(lab: &Lab) -> Result<()> {
+    need(&["cpu", "memory", "pids"])?;
+    let container = lab.container("sleep 100").set(
+        "/linux/resources",
+        json!({
+            "cpu": {"shares": 512, "quota": 50000, "period": 100000},
+            "memory": {"limit": 64 << 20, "swap": 64 << 20, "reservation": 1 << 20},
+            "pids": {"limit": 20},
+            "unified": {"memory.high": "33554432", "memory.oom.group": "1"},
+        }),
+    );
+    let _running = container.create()?;
+    for (file, value) in [
+        ("cpu.max", "50000 100000"),
+        ("memory.max", "67108864"),
+        ("memory.low", "1048576"),
+        ("pids.max", "20"),
+        ("memory.high", "33554432"),
+        ("memory.oom.group", "1"),
+    ] {
+        let is = fs::read_to_string(container.cgroup.join(file))?;
+        ensure!(is.trim() == value, "{file} is {is:?}");
+    }
+    let procs = fs::read_to_string(container.cgroup.join("cgroup.procs"))?;
+    ensure!(procs.lines().count() == 1, "{procs:?}");
+    Ok(())
+}
+
+fn no_controller(lab: &Lab) -> Result<()> {
+    if has("hugetlb") && has("cpuset") {
+        return Err(Skip("all controllers are here".into()).into());
+    }
+    let (limit, name) = if has("cpuset") {
+        (json!({"unified": {"hugetlb.2MB.max": "0"}}), "hugetlb")
+    } else {
+        (json!({"cpu": {"cpus": "0"}}), "cpuset")
+    };
+    let container = lab.container("true").set("/linux/resources", limit);
+    holds(
+        &container.failure()?,
+        &[name, "controller", &container.cgroup.to_string_lossy()],
+    )?;
+    ensure!(!container.cgroup.exists(), "the cgroup is left");
+    Ok(())
+}
+
+fn oom(lab: &Lab) -> Result<()> {
+    need(&["memory"])?;
+    let script = "head -c 200000000 /dev/zero > /dev/shm/x; true; x=$(cat /dev/shm/x); echo no";
+    let container = lab.container(script).set(
+        "/linux/resources",
+        json!({"memory": {"limit": 16 << 20, "swap": 16 << 20}}),
+    );
+    let running = container.start()?;
+    let pidfd = running.init.pidfd().try_clone_to_owned()?;
+    let _ = rustix::event::poll(
+        &mut [rustix::event::PollFd::new(
+            &pidfd,
+            rustix::event::PollFlags::IN,
+        )],
+        None,
+    )?;
+    ensure!(cgroup::oom_kills(&container.cgroup) > 0);
+    Ok(())
+}
+
+fn update(lab: &Lab) -> Result<()> {
+    need(&["memory"])?;
+    let container = lab.container("sleep 100");
+    let _running = container.start()?;
+    let limits = serde_json::from_value(json!({"memory": {"limit": 32 << 20}}))?;
+    cgroup::update(&container.cgroup, &limits)?;
+    let is = fs::read_to_string(container.cgroup.join("memory.max"))?;
+    ensure!(is.trim() == "33554432", "{is:?}");
+    Ok(())
+}
+
+fn crowd(lab: &Lab) -> Result<()> {
+    let script = "trap '' TERM HUP INT; i=0; while [ $i -lt 300 ]; do sleep 1000 & i=$((i+1)); done; \
+                  echo there; wait";
+    let container = lab.container(script);
+    let running = container.start()?;
+    let begin = std::time::Instant::now();
+    while cgroup::processes(&container.cgroup)?.len() < 301 {
+        ensure!(begin.elapsed().as_secs() < 30, "no crowd");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    cgroup::kill_all(&container.cgroup)?;
+    let (code, _) = running.finish()?;
+    ensure!(code == 137, "{code}");
+    Ok(())
+}
+
+fn pids_exhausted(lab: &Lab) -> Result<()> {
+    need(&["pids"])?;
+    let container = lab
+        .container("sleep 100")
+        .set("/linux/resources", json!({"pids": {"limit": 1}}));
+    let running = container.start()?;
+    let error = running.exec("true").expect_err("ran");
+    holds(
+        &format!("{error:#}"),
+        &["clone", &container.cgroup.to_string_lossy()],
+    )
+}
