@@ -50,11 +50,11 @@ unit:
 
 # Tests of single parts that need a node, for the suite of that name.
 parts:
+	rm -rf $(BIN)/parts
 	mkdir -p $(BIN)/parts
-	cargo test --workspace --no-run 2>&1 | \
-	  sed -n 's/.*Executable tests\/\(lab\|plugins\)[^ ]* (\(.*\))/\2 \1/p' | \
-	  while read -r from name; do install $$from $(BIN)/parts/$$name; done
-	test -x $(BIN)/parts/lab -a -x $(BIN)/parts/plugins
+	for i in 'shim lab' 'runtime lab' 'cni plugins'; do set -- $$i; \
+	  from=$$(cargo test -p skiff-$$1 --test $$2 --no-run 2>&1 | sed -n 's/.*Executable tests.* (\(.*\))/\1/p'); \
+	  install "$$from" $(BIN)/parts/$$1 || exit; done
 
 suites: build lab parts
 	integration/oci/run

@@ -6,6 +6,8 @@
 //! One thread, since the library clones: so no harness of Rust's. What a container is like is
 //! asked of a shell inside of it.
 
+#![allow(clippy::print_stdout, reason = "the results are its output")]
+
 mod fixture;
 mod isolation;
 mod lifecycle;
