@@ -147,12 +147,19 @@ impl Shim {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
-        if let Some(asker) = container.starter.take() {
-            let started = Reply::Started {
-                started_at: container.started_at,
-            };
-            self.peers
-                .answer(&self.poll, asker, failure.map_or(Ok(started), Err));
+        let Some(asker) = container.starter.take() else {
+            return;
+        };
+        let started_at = container.started_at;
+        let news = failure.is_none().then(|| Event::Started {
+            id: container.id.clone(),
+            started_at,
+        });
+        let answer = failure.map_or(Ok(Reply::Started { started_at }), Err);
+        if !self.peers.answer(&self.poll, asker, answer)
+            && let Some(news) = news
+        {
+            self.peers.tell(&self.poll, &news);
         }
     }
 

@@ -89,8 +89,8 @@ impl Peers {
         }
     }
 
-    /// Answers a request, if whoever asked is still there.
-    pub(crate) fn answer(&mut self, poll: &Poll, asker: Asker, result: Answer) {
+    /// Answers a request, if whoever asked is still there; whether that is so.
+    pub(crate) fn answer(&mut self, poll: &Poll, asker: Asker, result: Answer) -> bool {
         self.send(
             poll,
             asker.connection,
@@ -99,6 +99,7 @@ impl Peers {
                 result,
             },
         );
+        self.connections.contains_key(&asker.connection)
     }
 
     /// Tells an event to every connection.

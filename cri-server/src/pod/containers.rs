@@ -257,6 +257,15 @@ impl PodTask {
         }
     }
 
+    /// The start that an earlier daemon asked for has come through.
+    pub(super) fn container_found_running(&mut self, id: &str, started_at: i64) {
+        if let Some(id) = Id::parse(id) {
+            self.apply(&id, Event::Start);
+            self.apply(&id, Event::Started(started_at));
+            self.save_container(&id);
+        }
+    }
+
     pub(super) fn container_exited(&mut self, record: ExitRecord) {
         let Some(id) = Id::parse(&record.id) else {
             return;

@@ -322,6 +322,7 @@ impl PodTask {
 
     fn shim_news(&mut self, event: ShimNews) {
         match event {
+            ShimNews::Started { id, started_at } => self.container_found_running(&id, started_at),
             ShimNews::Exited(record) => self.container_exited(record),
             ShimNews::Warning { id, message } => {
                 tracing::warn!(pod = %self.record.id, container = id, message, "shim warns");

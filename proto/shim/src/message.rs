@@ -256,6 +256,14 @@ pub enum Event {
         /// The shim's start time, as in [`Reply::Created`].
         start_time: u64,
     },
+    /// A container's command runs, and whoever asked for that is not there any more to be told:
+    /// a daemon that died meanwhile. The next one may have seen the container before it ran.
+    Started {
+        /// Container id.
+        id: String,
+        /// Nanoseconds since the epoch.
+        started_at: i64,
+    },
     /// A container has ended and its record is written.
     Exited(ExitRecord),
     /// An error that nobody asked about, such as a log disk that is full; told once per cause.
