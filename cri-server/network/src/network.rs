@@ -372,7 +372,12 @@ mod tests {
     #[test]
     fn what_is_too_deep_for_a_record_is_refused() {
         let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let of = |depth| parse(&format!(r#"{{"name":"n","type":"a","x":{}}}"#, nested(depth)));
+        let of = |depth| {
+            parse(&format!(
+                r#"{{"name":"n","type":"a","x":{}}}"#,
+                nested(depth)
+            ))
+        };
         assert!(of(100).is_ok());
         assert!(of(126).unwrap_err().to_string().contains("recursion limit"));
     }
