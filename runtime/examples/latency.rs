@@ -5,6 +5,8 @@
 //!
 //! Needs root and cgroup v2.
 
+#![allow(clippy::print_stdout, reason = "the figures are its output")]
+
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};

@@ -238,7 +238,6 @@ impl Record {
             tv_nsec: 0,
         };
         let ended = rustix::event::poll(&mut poll, Some(&nothing))? > 0;
-        drop(poll);
         Ok((!ended).then_some(pidfd))
     }
 
