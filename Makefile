@@ -52,9 +52,8 @@ unit:
 parts:
 	rm -rf $(BIN)/parts
 	mkdir -p $(BIN)/parts
-	for i in 'shim lab' 'runtime lab' 'cni plugins'; do set -- $$i; \
-	  from=$$(cargo test -p skiff-$$1 --test $$2 --no-run 2>&1 | sed -n 's/.*Executable tests.* (\(.*\))/\1/p'); \
-	  install "$$from" $(BIN)/parts/$$1 || exit; done
+	cargo test --workspace --test lab --test plugins --no-run 2>&1 | \
+	  sed -n 's/.*Executable tests.* (\(.*\))/\1/p' | xargs install -t $(BIN)/parts
 
 suites: build lab parts
 	integration/oci/run
