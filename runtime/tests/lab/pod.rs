@@ -113,7 +113,7 @@ fn inherited(lab: &Lab) -> Result<()> {
         .tree
         .as_object_mut()
         .map(|tree| tree.remove("hostname"));
-    let own = [path("net"), path("ipc")].map(|path| std::fs::read_link(path));
+    let own = [path("net"), path("ipc")].map(std::fs::read_link);
     let done = (|| {
         for inherit in [kinds, Namespaces::empty()] {
             let _ = std::fs::remove_dir_all(&container.dir);
