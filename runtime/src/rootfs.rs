@@ -1,7 +1,6 @@
 //! The root file system: a detached mount made by the parent, attached and entered by the child.
 
-use std::fmt::Write as _;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags};
@@ -39,14 +38,14 @@ pub enum Rootfs {
 pub(crate) enum Root {
     /// A detached mount.
     Detached(OwnedFd),
-    /// Options of an overlay that this kernel can only mount the old way, and where.
+    /// Layers of an overlay that this kernel can only mount the old way, in the child.
     Classic {
-        /// Options of mount(2).
-        options: String,
-        /// Directory that the mount may cover in the child's mount namespace.
-        target: PathBuf,
-        /// The layers that `options` names as /proc/self/fd/N.
-        layers: Vec<OwnedFd>,
+        /// Lower directories, uppermost first.
+        lower: Vec<PathBuf>,
+        /// Upper directory, over which the mount goes.
+        upper: PathBuf,
+        /// Work directory.
+        work: PathBuf,
     },
 }
 
@@ -85,7 +84,11 @@ pub(crate) fn prepare(rootfs: &Rootfs) -> Result<Root, Error> {
             }
             match overlay(lower, upper, work)? {
                 Some(mount) => Ok(Root::Detached(mount)),
-                None => classic(lower, upper, work),
+                None => Ok(Root::Classic {
+                    lower: lower.clone(),
+                    upper: upper.clone(),
+                    work: work.clone(),
+                }),
             }
         }
     }
@@ -144,36 +147,38 @@ fn explained(fs: BorrowedFd<'_>, what: String) -> String {
     }
 }
 
-fn classic(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Root, Error> {
-    let mut layers = Vec::new();
-    let mut options = String::from("lowerdir=");
-    for (index, layer) in lower.iter().enumerate() {
-        let fd = rustix::fs::open(layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .doing(|| format!("open layer {}", layer.display()))?;
-        let separator = if index == 0 { "" } else { ":" };
-        let _ = write!(options, "{separator}/proc/self/fd/{}", fd.as_raw_fd());
-        layers.push(fd);
-    }
-    for (key, dir) in [("upperdir", upper), ("workdir", work)] {
-        let fd = rustix::fs::open(dir, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-            .doing(|| format!("open {}", dir.display()))?;
-        let _ = write!(options, ",{key}=/proc/self/fd/{}", fd.as_raw_fd());
-        layers.push(fd);
-    }
-    let _ = write!(options, ",{VOLATILE}");
-    Ok(Root::Classic {
-        options,
-        target: upper.to_owned(),
-        layers,
-    })
+/// Options of mount(2) for an overlay, with layers named by descriptors, which the names are
+/// good with: all options together must fit into a page. The descriptors must be opened in the
+/// mount namespace in which the overlay is mounted.
+fn classic_options(
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+) -> Result<(String, Vec<OwnedFd>), Error> {
+    let mut opened = Vec::new();
+    let mut open = |path: &Path| {
+        let fd = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+            .doing(|| format!("open layer {}", path.display()))?;
+        let name = crate::path::of_fd(fd.as_fd());
+        opened.push(fd);
+        Ok::<_, Error>(name)
+    };
+    let lower = lower
+        .iter()
+        .map(|layer| open(layer))
+        .collect::<Result<Vec<_>, _>>()?
+        .join(":");
+    let (upper, work) = (open(upper)?, open(work)?);
+    let options = format!("lowerdir={lower},upperdir={upper},workdir={work},{VOLATILE}");
+    Ok((options, opened))
 }
 
 impl Root {
-    /// Descriptors that the child needs.
-    pub(crate) fn fds(&self) -> &[OwnedFd] {
+    /// The descriptor that the child needs.
+    pub(crate) fn fd(&self) -> Option<BorrowedFd<'_>> {
         match self {
-            Self::Detached(mount) => std::slice::from_ref(mount),
-            Self::Classic { layers, .. } => layers,
+            Self::Detached(mount) => Some(mount.as_fd()),
+            Self::Classic { .. } => None,
         }
     }
 
@@ -193,12 +198,9 @@ impl Root {
                     .doing(|| format!("attach the root file system at {}", place.display()))?;
                 Ok(mount)
             }
-            Self::Classic {
-                options,
-                target,
-                layers: _layers,
-            } => {
-                let place = place.unwrap_or(&target);
+            Self::Classic { lower, upper, work } => {
+                let place = place.unwrap_or(&upper);
+                let (options, _opened) = classic_options(&lower, &upper, &work)?;
                 let options = std::ffi::CString::new(options)
                     .map_err(|_| Error::invalid("root", "zero byte in a path"))?;
                 rustix::mount::mount("overlay", place, "overlay", MountFlags::empty(), &*options)
@@ -255,29 +257,24 @@ mod tests {
     fn classic_options_name_layers_by_descriptor() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().to_owned();
-        let root = classic(&[path.clone(), path.clone()], &path, &path).unwrap();
-        let Root::Classic {
-            options, layers, ..
-        } = root
-        else {
-            panic!("not classic")
+        let (options, opened) =
+            classic_options(&[path.clone(), path.clone()], &path, &path).unwrap();
+        let fds: Vec<String> = opened
+            .iter()
+            .map(|fd| crate::path::of_fd(fd.as_fd()))
+            .collect();
+        let [one, two, upper, work] = &fds[..] else {
+            panic!("{fds:?}")
         };
-        assert_eq!(layers.len(), 4);
-        let fd = |n: usize| format!("/proc/self/fd/{}", layers[n].as_raw_fd());
-        let expected = format!(
-            "lowerdir={}:{},upperdir={},workdir={},volatile",
-            fd(0),
-            fd(1),
-            fd(2),
-            fd(3)
-        );
+        let expected = format!("lowerdir={one}:{two},upperdir={upper},workdir={work},volatile");
         assert_eq!(options, expected);
     }
 
     #[test]
     fn missing_layer_and_empty_overlay_are_errors_with_the_path() {
         let missing = PathBuf::from("/no/such/layer");
-        let error = classic(std::slice::from_ref(&missing), &missing, &missing).unwrap_err();
+        let error =
+            classic_options(std::slice::from_ref(&missing), &missing, &missing).unwrap_err();
         assert!(error.to_string().contains("/no/such/layer"));
         let none = Rootfs::Overlay {
             lower: vec![],

@@ -63,7 +63,7 @@ impl Plan<'_> {
 
     /// Descriptors of the plan itself.
     fn needed(&self, root: &Root) -> Vec<RawFd> {
-        let mut fds: Vec<RawFd> = root.fds().iter().map(AsRawFd::as_raw_fd).collect();
+        let mut fds: Vec<RawFd> = root.fd().iter().map(AsRawFd::as_raw_fd).collect();
         fds.extend(self.join.iter().map(|handle| handle.fd.as_raw_fd()));
         fds.extend(self.create.gate.iter().map(AsRawFd::as_raw_fd));
         fds.extend(self.mounts.iter().filter_map(|mount| match &mount.what {
