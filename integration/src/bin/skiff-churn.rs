@@ -98,6 +98,9 @@ fn complain(board: &Board, test: usize, what: String) {
     });
 }
 
+/// Snapshots that are removed and not yet deleted.
+const TRASH: &str = "/var/lib/skiff/snapshots/.trash";
+
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
@@ -391,8 +394,13 @@ async fn ready_pods(cri: &mut Cri) -> anyhow::Result<BTreeSet<String>> {
     Ok(ready.map(|pod| pod.id).collect())
 }
 
-/// Ends the daemon and waits for its spare shims to follow.
+/// Lets the daemon delete what it has removed, which it does in the background, then ends it and
+/// waits for its spare shims to follow.
 fn settle(daemon: &mut Daemon) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while std::fs::read_dir(TRASH)?.next().is_some() && Instant::now() < deadline {
+        std::thread::sleep(Duration::from_millis(50));
+    }
     daemon.terminate()?;
     let deadline = Instant::now() + Duration::from_secs(10);
     while !process::running("skiff-shim").is_empty() {
