@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
 use skiff_cni::Cni;
@@ -171,6 +172,12 @@ pub fn open_images(config: &Config) -> Result<Arc<ImageStore>, StartError> {
     Ok(ImageStore::open(&config.root, settings)?)
 }
 
+/// How long the lock of a daemon that is gone may outlive it.
+const LOCK_PATIENCE: Duration = Duration::from_millis(500);
+
+/// How often the lock is looked at meanwhile.
+const LOCK_LOOK: Duration = Duration::from_millis(5);
+
 /// The right to work in a directory, held until it is dropped or the process ends.
 #[derive(Debug)]
 pub struct Lock {
@@ -191,10 +198,17 @@ impl Lock {
         };
         std::fs::create_dir_all(dir).map_err(failed("make directory", dir))?;
         let file = File::create(&path).map_err(failed("open", &path))?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { _file: file }),
-            Err(rustix::io::Errno::WOULDBLOCK) => Err(StartError::Locked(dir.into())),
-            Err(e) => Err(failed("lock", &path)(e.into())),
+        // A child that a killed daemon was just starting holds the lock until it has executed.
+        let give_up = Instant::now() + LOCK_PATIENCE;
+        loop {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => return Ok(Self { _file: file }),
+                Err(rustix::io::Errno::WOULDBLOCK) if Instant::now() < give_up => {
+                    std::thread::sleep(LOCK_LOOK);
+                }
+                Err(rustix::io::Errno::WOULDBLOCK) => return Err(StartError::Locked(dir.into())),
+                Err(e) => return Err(failed("lock", &path)(e.into())),
+            }
         }
     }
 }
