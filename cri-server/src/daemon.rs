@@ -12,7 +12,7 @@ use skiff_image::Store as ImageStore;
 use skiff_spec::{Defaults, HostFeatures};
 use tokio::sync::watch;
 
-use crate::container::create::Images;
+use crate::container::image::Images;
 use crate::container::users::Users;
 use crate::host::{Host, cgroup};
 use crate::layout::Layout;

@@ -16,12 +16,14 @@ use std::sync::Arc;
 use oci_spec::runtime::Spec;
 use prost::Message;
 use skiff_cri::v1 as cri;
-use skiff_image::{Image, Snapshot, StoreError};
+use skiff_image::{Image, Snapshot};
 use skiff_shim_proto::message::{Create, Rootfs};
 use skiff_spec::{Input, PodFacts, Signal, SpecError, User, container_spec, resolve_user};
 
 use super::error::ContainerError;
+use super::image::{image_config, image_name};
 use super::record::{ContainerRecord, UserRecord};
+use super::remains::{discard, give_back};
 use super::state::State;
 use super::view::Facts;
 use crate::cgroup;
@@ -345,28 +347,6 @@ async fn delete_by_shim(client: &Client, record: &ContainerRecord, error: &ShimE
     }
 }
 
-/// Removes what a container holds outside its shim: snapshot, image, directory.
-pub fn give_back(daemon: &Daemon, id: &Id) -> Result<(), ContainerError> {
-    daemon
-        .images
-        .remove_snapshot(id.as_str())
-        .map_err(|source| ContainerError::Image {
-            action: "remove the root file system",
-            id: id.clone(),
-            source,
-        })?;
-    daemon.images.release(id.as_str());
-    discard(&daemon.layout.container(id), CONTAINER_RECORD);
-    Ok(())
-}
-
-/// Removes a record's directory, the record first: a directory without one is a left-over, one
-/// with a record and nothing else would be a broken container.
-pub fn discard(dir: &Path, record: &str) {
-    let _ = std::fs::remove_file(dir.join(record));
-    let _ = std::fs::remove_dir_all(dir);
-}
-
 /// Directories to be mounted that are not there are made, as a kubelet and its users expect.
 fn make_mount_sources(config: &cri::ContainerConfig) -> Result<(), ContainerError> {
     for mount in config
@@ -388,70 +368,4 @@ fn make_dir(action: &'static str, path: &Path) -> Result<(), ContainerError> {
         path: path.into(),
         source,
     })
-}
-
-/// The name that the user knows the image by: as written in the pod, else as the request names
-/// it, unless that is the image's id and the image has a name.
-fn image_name(config: &cri::ContainerConfig, image: &Image) -> String {
-    let spec = config.image.clone().unwrap_or_default();
-    if !spec.user_specified_image.is_empty() {
-        return spec.user_specified_image;
-    }
-    let id = image.id.to_string();
-    let is_id = id == spec.image
-        || id
-            .strip_prefix("sha256:")
-            .is_some_and(|hex| hex == spec.image);
-    let names = image.repo_tags.first().or(image.repo_digests.first());
-    names.filter(|_| is_id).cloned().unwrap_or(spec.image)
-}
-
-fn image_config(image: &Image) -> skiff_spec::ImageConfig {
-    let config = image.config.clone();
-    skiff_spec::ImageConfig {
-        user: config.user,
-        env: config.env,
-        entrypoint: config.entrypoint,
-        cmd: config.cmd,
-        working_dir: config.working_dir,
-        stop_signal: config.stop_signal,
-    }
-}
-
-/// What containers need of the image store; a test puts its own in the place of the real one.
-pub trait Images: Send + Sync {
-    /// Keeps an image's layers for a container until [`Images::release`].
-    fn hold(&self, container: &str, name: &str) -> Option<Arc<Image>>;
-    /// Ends a hold.
-    fn release(&self, container: &str);
-    /// Reads a file of an image; `None` when there is none.
-    fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
-    /// Makes a container's writable directories.
-    fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError>;
-    /// Removes them.
-    fn remove_snapshot(&self, container: &str) -> Result<(), StoreError>;
-}
-
-impl Images for skiff_image::Store {
-    fn hold(&self, container: &str, name: &str) -> Option<Arc<Image>> {
-        Self::hold(self, container, name)
-    }
-
-    fn release(&self, container: &str) {
-        Self::release(self, container);
-    }
-
-    fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        /// A user data base longer than this is none.
-        const LIMIT: u64 = 4 * 1024 * 1024;
-        Self::read_file(self, image, path, LIMIT)
-    }
-
-    fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError> {
-        self.snapshots().prepare(container, image)
-    }
-
-    fn remove_snapshot(&self, container: &str) -> Result<(), StoreError> {
-        self.snapshots().remove(container)
-    }
 }

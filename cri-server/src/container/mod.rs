@@ -2,14 +2,17 @@
 //!
 //! Map: [`state`] and [`stop`] decide and do nothing; [`exit`] how one ended; [`record`] what is
 //! on disk; [`view`] what readers see; [`create`] the steps that make one, each undoing itself;
-//! [`users`] the image's user data base; [`exec`] a further process. The task of the pod
-//! ([`crate::pod`]) owns all change.
+//! [`image`] what they need of images, [`users`] of an image's user data base; [`remains`] what is
+//! given back in the end; [`exec`] a further process. The task of the pod ([`crate::pod`]) owns
+//! all change.
 
 pub mod create;
 pub mod error;
 pub mod exec;
 pub mod exit;
+pub mod image;
 pub mod record;
+pub mod remains;
 pub mod state;
 pub mod stop;
 pub mod users;

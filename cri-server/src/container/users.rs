@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use skiff_image::{Digest, Image, StoreError};
 use skiff_spec::UserFiles;
 
-use super::create::Images;
+use super::image::Images;
 
 /// Most images whose files are kept: more than a node starts containers of in a short time.
 const LIMIT: usize = 64;

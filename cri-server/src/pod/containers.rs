@@ -1,22 +1,16 @@
-//! How a pod's task carries out what concerns one of its containers.
+//! How a pod's task starts and stops a container, and what it makes of its end.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use skiff_cri::v1 as cri;
 use skiff_shim_proto::message::FailureKind;
 use skiff_shim_proto::record::ExitRecord;
-use skiff_spec::{PodFacts, PodNetwork, pod_namespaces};
 
-use super::files::{HOSTNAME, HOSTS, RESOLV_CONF, host_name, pod_hostname};
-use super::state::State as PodState;
-use super::task::{Answer, Creation, Done, PodTask, Slot};
-use crate::cgroup;
+use super::task::{Answer, Done, PodTask, Slot};
 use crate::clock;
-use crate::container::create::{self, Plan};
 use crate::container::state::{Denied, Event, step};
 use crate::container::stop::{Action, Stop};
-use crate::container::{ContainerError, ContainerView, Exit, Facts, State};
+use crate::container::{ContainerError, ContainerView, Exit, State};
 use crate::id::Id;
 use crate::layout::EXIT_RECORD;
 use crate::shim::ShimError;
@@ -24,168 +18,6 @@ use crate::shim::ShimError;
 const SIGKILL: i32 = 9;
 
 impl PodTask {
-    pub(super) fn create_container(
-        &mut self,
-        config: cri::ContainerConfig,
-        answer: Answer<Id, ContainerError>,
-    ) {
-        match self.admit(&config) {
-            Ok(Admission::Join(at)) => self.creations[at].waiters.push(answer),
-            Ok(Admission::Exists(id)) => {
-                let _ = answer.send(Ok(id));
-            }
-            Ok(Admission::New(id)) => self.begin_creation(id, config, answer),
-            Err(error) => {
-                let _ = answer.send(Err(Arc::new(error)));
-            }
-        }
-    }
-
-    /// Whether a request is for a new container, or a second one for a container that is being
-    /// made or waits to be started.
-    fn admit(&self, config: &cri::ContainerConfig) -> Result<Admission, ContainerError> {
-        let cri::ContainerMetadata { name, attempt } = config.metadata.clone().unwrap_or_default();
-        let pod = self.record.id.clone();
-        if self.record.state != PodState::Ready || self.removal.is_some() {
-            return Err(ContainerError::PodNotReady { name, pod });
-        }
-        let exists = |id: &Id, why| {
-            let (name, pod, id) = (name.clone(), pod.clone(), id.clone());
-            Err(ContainerError::Exists {
-                name,
-                attempt,
-                pod,
-                id,
-                why,
-            })
-        };
-        let another = "made from another configuration";
-        let same_name = |other: &cri::ContainerConfig| other.metadata == config.metadata;
-        if let Some(at) = self
-            .creations
-            .iter()
-            .position(|made| same_name(&made.config))
-        {
-            let made = &self.creations[at];
-            let same = made.config == *config;
-            return if same {
-                Ok(Admission::Join(at))
-            } else {
-                exists(&made.id, another)
-            };
-        }
-        let holder = self
-            .containers
-            .iter()
-            .find(|(_, slot)| same_name(&slot.view.facts.config));
-        match holder {
-            None => Ok(Admission::New(Id::random().map_err(ContainerError::Id)?)),
-            Some((id, slot)) if slot.view.facts.config != *config => exists(id, another),
-            Some((id, slot)) if slot.removing => exists(id, "and is being removed"),
-            Some((id, slot)) if !matches!(slot.view.state, State::Created { .. }) => {
-                exists(id, "and has been started")
-            }
-            Some((id, _)) => Ok(Admission::Exists(id.clone())),
-        }
-    }
-
-    fn begin_creation(
-        &mut self,
-        id: Id,
-        config: cri::ContainerConfig,
-        answer: Answer<Id, ContainerError>,
-    ) {
-        let Some(client) = self.client() else {
-            let name = config.metadata.clone().unwrap_or_default().name;
-            let error = ContainerError::PodNotReady {
-                name,
-                pod: self.record.id.clone(),
-            };
-            let _ = answer.send(Err(Arc::new(error)));
-            return;
-        };
-        let plan = Plan {
-            id: id.clone(),
-            pod_config: Arc::clone(self.handle.facts()),
-            pod: self.pod_facts(),
-            cgroup_parent: self.record.cgroup_parent.clone(),
-            target_pid: self.target_pid(&config),
-            config: config.clone(),
-        };
-        self.creations.push(Creation {
-            id: id.clone(),
-            config,
-            waiters: vec![answer],
-            exit: None,
-        });
-        let daemon = Arc::clone(&self.daemon);
-        self.begin(async move { Done::Created(id, plan.run(&daemon, &client).await) });
-    }
-
-    fn pod_facts(&self) -> PodFacts {
-        let config = &self.handle.facts().config;
-        let dir = self.daemon.layout.pod(&self.record.id);
-        let network = match &self.record.netns {
-            Some(path) => PodNetwork::Namespace(path.clone()),
-            None => PodNetwork::Host,
-        };
-        PodFacts {
-            id: self.record.id.to_string(),
-            shim_pid: self.record.shim.process.pid,
-            hostname: match network {
-                PodNetwork::Host => host_name(),
-                PodNetwork::Namespace(_) => pod_hostname(config),
-            },
-            network,
-            // The pod would not have been started if this could not be read.
-            host_ipc: pod_namespaces(config).is_ok_and(|namespaces| namespaces.host_ipc),
-            init_pid: self.record.init_pid,
-            hostname_path: Some(dir.join(HOSTNAME)),
-            hosts_path: Some(dir.join(HOSTS)),
-            resolv_conf_path: Some(dir.join(RESOLV_CONF)),
-        }
-    }
-
-    /// The first process of the container that a request wants to share the PID namespace of.
-    fn target_pid(&self, config: &cri::ContainerConfig) -> Option<i32> {
-        let context = config.linux.as_ref()?.security_context.as_ref()?;
-        let target = &context.namespace_options.as_ref()?.target_id;
-        let slot = self.containers.get(target.as_str())?;
-        slot.view.state.process().map(|process| process.pid)
-    }
-
-    pub(super) fn container_created(
-        &mut self,
-        id: &Id,
-        result: Result<(Arc<Facts>, State), ContainerError>,
-    ) {
-        let result = result.map(|(facts, state)| {
-            let (pod, name) = (&self.record.id, facts.metadata().name);
-            tracing::info!(container = %id, %pod, name, "created");
-            self.containers
-                .insert(id.clone(), Slot::new(ContainerView { facts, state }));
-            self.daemon
-                .store
-                .add_container(id.clone(), Arc::clone(&self.handle));
-            self.publish();
-            id.clone()
-        });
-        let result = result.map_err(Arc::new);
-        let at = self
-            .creations
-            .iter()
-            .position(|creation| creation.id == *id);
-        if let Some(creation) = at.map(|at| self.creations.swap_remove(at)) {
-            if let Some(record) = creation.exit {
-                self.apply(id, Event::Ended(record.into()));
-            }
-            for waiter in creation.waiters {
-                let _ = waiter.send(result.clone());
-            }
-        }
-        self.advance_removal();
-    }
-
     pub(super) fn start_container(&mut self, id: &Id, answer: Answer<(), ContainerError>) {
         // Dropping the answer says that there is no such container.
         let Some(slot) = self.containers.get_mut(id) else {
@@ -356,72 +188,6 @@ impl PodTask {
         }
     }
 
-    pub(super) fn remove_container(&mut self, id: &Id, answer: Answer<(), ContainerError>) {
-        let Some(slot) = self.containers.get_mut(id) else {
-            return;
-        };
-        slot.remove_waiters.push(answer);
-        if !slot.removing {
-            self.begin_container_removal(id);
-        }
-    }
-
-    pub(super) fn begin_container_removal(&mut self, id: &Id) {
-        let client = self.client();
-        let Some(slot) = self.containers.get_mut(id) else {
-            return;
-        };
-        slot.removing = true;
-        let cgroup = slot.view.facts.cgroup.clone();
-        let daemon = Arc::clone(&self.daemon);
-        let id = id.clone();
-        self.begin(async move {
-            let failed = |source| ContainerError::Shim {
-                action: "delete",
-                id: id.clone(),
-                source,
-            };
-            let deleted = match client {
-                Some(client) => client
-                    .delete(id.as_str())
-                    .await
-                    .or_else(|e| if e.is_gone() { Ok(()) } else { Err(failed(e)) }),
-                None => Ok(()),
-            };
-            let result = match deleted {
-                Ok(()) => remove_remains(&daemon, &id, cgroup).await,
-                Err(error) => Err(error),
-            };
-            Done::Removed(id, result)
-        });
-    }
-
-    pub(super) fn container_removed(&mut self, id: &Id, result: Result<(), ContainerError>) {
-        match result {
-            Ok(()) => {
-                let Some(slot) = self.containers.remove(id) else {
-                    return;
-                };
-                self.daemon.store.forget_container(id);
-                self.publish();
-                for waiter in slot.stop_waiters.into_iter().chain(slot.remove_waiters) {
-                    let _ = waiter.send(Ok(()));
-                }
-                self.advance_removal();
-            }
-            Err(error) => {
-                let error = Arc::new(error);
-                if let Some(slot) = self.containers.get_mut(id) {
-                    slot.removing = false;
-                    for waiter in slot.remove_waiters.drain(..) {
-                        let _ = waiter.send(Err(Arc::clone(&error)));
-                    }
-                }
-                self.fail_removal_by(ContainerError::Shared(error));
-            }
-        }
-    }
-
     /// Enters the end of a container that nobody tells of: from its exit record, or as nobody
     /// knows it.
     pub(super) fn settle_exit(&mut self, id: &Id, unknown: fn(Option<i64>, i64) -> Exit) {
@@ -440,7 +206,7 @@ impl PodTask {
     }
 
     /// Applies an event to a container and publishes it; answers those who wait for its end.
-    fn apply(&mut self, id: &Id, event: Event) {
+    pub(super) fn apply(&mut self, id: &Id, event: Event) {
         let Some(slot) = self.containers.get_mut(id) else {
             return;
         };
@@ -485,12 +251,6 @@ impl PodTask {
     }
 }
 
-enum Admission {
-    New(Id),
-    Join(usize),
-    Exists(Id),
-}
-
 impl Slot {
     fn set(&mut self, state: State) {
         let facts = Arc::clone(&self.view.facts);
@@ -504,26 +264,4 @@ impl Slot {
             let _ = waiter.send(Err(Arc::clone(&error)));
         }
     }
-}
-
-async fn remove_remains(
-    daemon: &crate::daemon::Daemon,
-    id: &Id,
-    cgroup: std::path::PathBuf,
-) -> Result<(), ContainerError> {
-    let emptied = cgroup::kill(&cgroup)
-        .await
-        .map_err(|source| ContainerError::File {
-            action: "empty cgroup",
-            path: cgroup,
-            source,
-        })?;
-    if !emptied {
-        let seconds = cgroup::PATIENCE.as_secs();
-        return Err(ContainerError::Undead {
-            id: id.clone(),
-            seconds,
-        });
-    }
-    create::give_back(daemon, id)
 }

@@ -8,7 +8,7 @@ use super::state::{Event, State, step};
 use super::stop::{Remains, bury, give_back};
 use super::task::{Answer, Done, PodTask};
 use crate::cgroup;
-use crate::container::create::discard;
+use crate::container::remains::discard;
 use crate::container::{ContainerError, Exit};
 use crate::id::Id;
 use crate::layout::POD_RECORD;

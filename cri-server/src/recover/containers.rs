@@ -9,8 +9,8 @@ use skiff_shim_proto::message::ContainerState as Told;
 
 use crate::cgroup;
 use crate::clock;
-use crate::container::create::give_back;
 use crate::container::record::{ContainerRecord, read_exit};
+use crate::container::remains::give_back;
 use crate::container::{ContainerView, Exit, Facts, State};
 use crate::daemon::Daemon;
 use crate::layout::{EXIT_RECORD, REQUEST, SPEC};

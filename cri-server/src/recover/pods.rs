@@ -155,7 +155,7 @@ async fn undo(daemon: &Daemon, record: &PodRecord, shim: Option<Shim>) {
     match give_back(daemon, remains).await {
         Ok(()) => {
             crate::cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id);
-            crate::container::create::discard(&daemon.layout.pod(&record.id), POD_RECORD);
+            crate::container::remains::discard(&daemon.layout.pod(&record.id), POD_RECORD);
         }
         Err(error) => tracing::error!(
             pod = %record.id,

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex};
 use skiff_config::Config;
 use skiff_cri::v1 as cri;
 use skiff_cri::v1::runtime_service_server::RuntimeService;
-use skiff_cri_server::container::create::Images;
+use skiff_cri_server::container::image::Images;
 use skiff_cri_server::daemon::Daemon;
 use skiff_cri_server::grpc::Runtime;
 use skiff_cri_server::host::Host;

@@ -1,0 +1,73 @@
+//! What containers need of images.
+
+use std::sync::Arc;
+
+use skiff_cri::v1 as cri;
+use skiff_image::{Image, Snapshot, StoreError};
+
+/// What containers need of the image store; a test puts its own in the place of the real one.
+pub trait Images: Send + Sync {
+    /// Keeps an image's layers for a container until [`Images::release`].
+    fn hold(&self, container: &str, name: &str) -> Option<Arc<Image>>;
+    /// Ends a hold.
+    fn release(&self, container: &str);
+    /// Reads a file of an image; `None` when there is none.
+    fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Makes a container's writable directories.
+    fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError>;
+    /// Removes them.
+    fn remove_snapshot(&self, container: &str) -> Result<(), StoreError>;
+}
+
+impl Images for skiff_image::Store {
+    fn hold(&self, container: &str, name: &str) -> Option<Arc<Image>> {
+        Self::hold(self, container, name)
+    }
+
+    fn release(&self, container: &str) {
+        Self::release(self, container);
+    }
+
+    fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        /// A user data base longer than this is none.
+        const LIMIT: u64 = 4 * 1024 * 1024;
+        Self::read_file(self, image, path, LIMIT)
+    }
+
+    fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError> {
+        self.snapshots().prepare(container, image)
+    }
+
+    fn remove_snapshot(&self, container: &str) -> Result<(), StoreError> {
+        self.snapshots().remove(container)
+    }
+}
+
+/// The name that the user knows the image by: as written in the pod, else as the request names
+/// it, unless that is the image's id and the image has a name.
+pub(super) fn image_name(config: &cri::ContainerConfig, image: &Image) -> String {
+    let spec = config.image.clone().unwrap_or_default();
+    if !spec.user_specified_image.is_empty() {
+        return spec.user_specified_image;
+    }
+    let id = image.id.to_string();
+    let is_id = id == spec.image
+        || id
+            .strip_prefix("sha256:")
+            .is_some_and(|hex| hex == spec.image);
+    let names = image.repo_tags.first().or(image.repo_digests.first());
+    names.filter(|_| is_id).cloned().unwrap_or(spec.image)
+}
+
+/// What a specification takes from an image.
+pub(super) fn image_config(image: &Image) -> skiff_spec::ImageConfig {
+    let config = image.config.clone();
+    skiff_spec::ImageConfig {
+        user: config.user,
+        env: config.env,
+        entrypoint: config.entrypoint,
+        cmd: config.cmd,
+        working_dir: config.working_dir,
+        stop_signal: config.stop_signal,
+    }
+}
