@@ -7,13 +7,17 @@ BIN := $(CARGO_TARGET_DIR)/bin
 STATIC := x86_64-unknown-linux-gnu
 DRIVERS := $(notdir $(basename $(wildcard integration/src/bin/*)))
 
-.PHONY: all build lab demo test check fmt clippy walls deny unit parts suites clean
+.PHONY: all deps build lab demo test check fmt clippy walls deny unit parts suites clean
 
 all: build
 
+# What compiling and linking needs of Debian; the lab's set-up installs what it needs by itself.
+deps:
+	.ci/install gcc libc6-dev
+
 # The shim runs in every pod's namespaces and skiff-oci in anybody's: neither may need a library
 # of the host.
-build:
+build: deps
 	cargo build --release -p skiff-cri-server -p skiff-integration
 	CARGO_PROFILE_RELEASE_LTO=thin RUSTFLAGS='-C target-feature=+crt-static' \
 	  cargo build --release --target $(STATIC) -p skiff-shim -p skiff-runtime
@@ -35,28 +39,27 @@ check: fmt clippy walls deny
 fmt:
 	cargo fmt --all --check
 
-clippy:
+clippy: deps
 	cargo clippy --workspace --all-targets -- -D warnings
 
 walls:
 	.ci/walls
 
-deny:
+deny: deps
 	.ci/deny
 
-unit:
+unit: deps
 	cargo test --workspace
 	cargo test --locked --manifest-path fuzz/Cargo.toml
 
 # Tests of single parts that need a node, for the suite of that name.
-parts:
+parts: deps
 	rm -rf $(BIN)/parts
 	mkdir -p $(BIN)/parts
 	cargo test --workspace --test lab --test plugins --no-run 2>&1 | \
 	  sed -n 's/.*Executable tests.* (\(.*\))/\1/p' | xargs install -t $(BIN)/parts
 
 suites: build lab parts
-	integration/oci/run
 	integration/run
 
 clean:

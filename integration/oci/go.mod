@@ -1,4 +1,4 @@
-// Pins the tests that skiff-oci is checked with; `run` builds them.
+// Pins the tests that skiff-oci is checked with; `lab/setup-oci` builds them.
 module skiff/integration/oci
 
 go 1.26
