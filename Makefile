@@ -20,10 +20,10 @@ deps:
 build: deps
 	cargo build --release -p skiff-cri-server -p skiff-integration
 	CARGO_PROFILE_RELEASE_LTO=thin RUSTFLAGS='-C target-feature=+crt-static' \
-	  cargo build --release --target $(STATIC) -p skiff-shim -p skiff-runtime
+	  cargo build --release --target $(STATIC) -p skiff-shim -p skiff-runtime -p skiff-probe
 	mkdir -p $(BIN)
 	cd $(CARGO_TARGET_DIR)/release && install -t $(BIN) skiffd skiffctl $(DRIVERS)
-	cd $(CARGO_TARGET_DIR)/$(STATIC)/release && install -t $(BIN) skiff-shim skiff-oci
+	cd $(CARGO_TARGET_DIR)/$(STATIC)/release && install -t $(BIN) skiff-shim skiff-oci skiff-probe
 	gcc -O2 -static -Wall -Wextra -o $(BIN)/runc-native integration/perf/runc-native.c
 
 lab:

@@ -12,11 +12,12 @@ use crate::process;
 pub struct Footprint(BTreeMap<&'static str, Vec<String>>);
 
 /// Directories whose every entry counts: its path, kind, mode and owner, and the content of files.
-const TREES: [(&str, &str); 8] = [
+const TREES: [(&str, &str); 9] = [
     ("named network namespaces", "/run/netns"),
     ("CNI leases", "/var/lib/cni"),
     ("snapshots", "/var/lib/skiff/snapshots"),
     ("records", "/var/lib/skiff/state"),
+    ("files of pods", "/run/skiff/pods"),
     ("CNI results", "/var/lib/skiff/cni"),
     ("shims", "/run/skiff/shims"),
     ("images", "/var/lib/skiff/images"),

@@ -41,7 +41,7 @@ pub(crate) async fn a_corrupt_pod_record(node: &mut Node) -> anyhow::Result<()> 
     let before = quarantined();
     corrupted(
         node,
-        &PathBuf::from(format!("{STATE}/pods/{}/pod.json", broken.pod_id)),
+        &PathBuf::from(format!("{STATE}/pods/{}.json", broken.pod_id)),
     )
     .await?;
     let still = node
@@ -100,7 +100,7 @@ pub(crate) async fn a_corrupt_container_record(node: &mut Node) -> anyhow::Resul
         .await?;
     corrupted(
         node,
-        &PathBuf::from(format!("{STATE}/containers/{}/container.json", running.id)),
+        &PathBuf::from(format!("{STATE}/containers/{}.json", running.id)),
     )
     .await?;
     let pod = node
