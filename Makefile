@@ -13,7 +13,7 @@ all: build
 
 # What compiling and linking needs of Debian; the lab's set-up installs what it needs by itself.
 deps:
-	.ci/install gcc libc6-dev
+	.ci/install gcc libc6-dev libseccomp-dev
 
 # The shim runs in every pod's namespaces and skiff-oci in anybody's: neither may need a library
 # of the host.
