@@ -3,6 +3,7 @@
 
 use rustix::process::{WaitOptions, wait};
 use skiff_runtime::Progress;
+use skiff_shim_proto::message::Event;
 
 use crate::container::Ended;
 use crate::failure;
@@ -53,7 +54,8 @@ impl Shim {
             ended.code
         );
         pod.broken = Some(message.clone());
-        self.warn(None, message);
+        self.peers
+            .tell(&self.poll, &Event::Broken { reason: message });
     }
 
     /// The child that becomes an exec's process has something to say.

@@ -6,6 +6,7 @@ use std::process::Child;
 
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
+use skiff_shim_proto::process::Stat;
 use tokio::io::unix::AsyncFd;
 
 /// A process as a record names it: a pid alone may be somebody else's tomorrow.
@@ -15,6 +16,13 @@ pub struct ProcessId {
     pub pid: i32,
     /// Field 22 of /proc/pid/stat, clock ticks after boot.
     pub start_time: u64,
+}
+
+impl ProcessId {
+    /// Whether it runs: neither gone, nor ended and waiting to be reaped.
+    pub fn is_alive(self) -> bool {
+        stat(self.pid).is_ok_and(|stat| stat.start_time == self.start_time && !stat.is_dead())
+    }
 }
 
 /// A shim's process.
@@ -84,37 +92,20 @@ fn open(pid: i32) -> io::Result<AsyncFd<OwnedFd>> {
     super::watch(pidfd_open(pid, PidfdFlags::empty())?)
 }
 
-/// Field 22 of /proc/pid/stat. The second field is the command in parentheses and may contain
-/// anything, so the fields are counted from the last parenthesis.
+/// Field 22 of /proc/pid/stat, clock ticks after boot.
 pub fn start_time(pid: i32) -> io::Result<u64> {
-    // A process may give itself a name that is not UTF-8.
-    let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
-    let stat = String::from_utf8_lossy(&stat);
-    parse_start_time(&stat)
-        .ok_or_else(|| io::Error::other(format!("/proc/{pid}/stat has no start time: {stat:?}")))
+    stat(pid).map(|stat| stat.start_time)
 }
 
-fn parse_start_time(stat: &str) -> Option<u64> {
-    let (_, after_command) = stat.rsplit_once(") ")?;
-    after_command.split(' ').nth(19)?.parse().ok()
+fn stat(pid: i32) -> io::Result<Stat> {
+    let bytes = std::fs::read(format!("/proc/{pid}/stat"))?;
+    let unknown = || io::Error::other(format!("/proc/{pid}/stat is not in the form of proc(5)"));
+    Stat::parse(&bytes).ok_or_else(unknown)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_command_cannot_shift_the_fields() {
-        let fields = "S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 4242 20 21";
-        for command in ["sh", "a b", ") 1 2", "(x) R 9"] {
-            assert_eq!(
-                parse_start_time(&format!("7 ({command}) {fields}")),
-                Some(4242)
-            );
-        }
-        assert_eq!(parse_start_time("7 (sh) S 1"), None);
-        assert_eq!(parse_start_time(""), None);
-    }
 
     #[tokio::test]
     async fn a_killed_child_ends_and_its_pid_with_another_start_time_is_nobody() {
@@ -124,14 +115,14 @@ mod tests {
             .unwrap();
         let mut process = Process::of_child(child).unwrap();
         let id = process.id;
-        assert!(Process::find(id).unwrap().is_some());
+        assert!(Process::find(id).unwrap().is_some() && id.is_alive());
         let reused = ProcessId {
             start_time: id.start_time + 1,
             ..id
         };
-        assert!(Process::find(reused).unwrap().is_none());
+        assert!(Process::find(reused).unwrap().is_none() && !reused.is_alive());
         process.kill();
         process.ended().await;
-        assert!(Process::find(id).unwrap().is_none());
+        assert!(Process::find(id).unwrap().is_none() && !id.is_alive());
     }
 }

@@ -5,7 +5,8 @@
 //! reused, unknown fields are ignored, and [`PROTOCOL`] counts breaking changes.
 //!
 //! Map: [`message`] requests, replies and events; [`frame`] how one message and its file
-//! descriptors travel over a `SOCK_SEQPACKET` socket; [`record`] files on disk.
+//! descriptors travel over a `SOCK_SEQPACKET` socket; [`record`] files on disk; [`process`] how
+//! records name a process.
 //!
 //! Invariants: no I/O beyond framing; no async; no gRPC types.
 
@@ -13,6 +14,7 @@
 
 pub mod frame;
 pub mod message;
+pub mod process;
 pub mod record;
 
 /// Version of the messages. A daemon refuses a shim with a larger number and serves every

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{Process, Spec};
+use oci_spec::runtime::{LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::record::ExitRecord;
@@ -60,6 +60,8 @@ pub enum Call {
         /// Container id.
         id: String,
     },
+    /// Change the limits of a container that is created or running, all or none.
+    Update(Box<Update>),
     /// Open the log file anew at its path.
     ReopenLog {
         /// Container id.
@@ -160,6 +162,18 @@ pub struct Exec {
     /// A terminal is wanted: descriptors are stdin (if any) and stdout, copied by the shim.
     #[serde(default)]
     pub terminal: bool,
+}
+
+/// New limits for a container.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Update {
+    /// Container id.
+    pub id: String,
+    /// Limits to be set; what is absent stays as it is. No device rules.
+    pub resources: LinuxResources,
+    /// Score for all processes that have the first one's, -1000 to 1000.
+    #[serde(default)]
+    pub oom_score_adj: Option<i32>,
 }
 
 /// Shim to daemon.
@@ -273,6 +287,12 @@ pub enum Event {
         /// What went wrong.
         message: String,
     },
+    /// No container can be run in the pod any more; it can only be ended. Told once, and to
+    /// whoever asks for the state: [`PodState::broken`]. What ends with it is told as ever.
+    Broken {
+        /// Why.
+        reason: String,
+    },
 }
 
 /// A pod as its shim sees it.
@@ -284,6 +304,9 @@ pub struct PodState {
     pub protocol: u32,
     /// Every container that was created and not deleted.
     pub containers: Vec<ContainerState>,
+    /// Why no container can be run in it any more; `None` as long as one can.
+    #[serde(default)]
+    pub broken: Option<String>,
 }
 
 /// A container as its shim sees it.

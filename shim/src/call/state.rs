@@ -15,6 +15,7 @@ impl Shim {
             pod_id: self.pod().ok().map(|pod| pod.id.clone()),
             protocol: PROTOCOL,
             containers: born.map(Container::describe).collect(),
+            broken: self.pod().ok().and_then(|pod| pod.broken.clone()),
         })
     }
 }

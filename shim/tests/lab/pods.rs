@@ -188,8 +188,8 @@ fn a_pid_namespace_is_shared() {
     let (mut told, mut ended) = (false, false);
     while !(told && ended) {
         match shim.daemon.event() {
-            Event::Warning { id: None, message } => {
-                assert!(message.contains("PID namespace"), "{message}");
+            Event::Broken { reason } => {
+                assert!(reason.contains("PID namespace"), "{reason}");
                 told = true;
             }
             Event::Exited(record) => ended = record.id == "d" && record.code == 137,
@@ -201,6 +201,8 @@ fn a_pid_namespace_is_shared() {
         .ask(Call::Create(Box::new(container("e"))))
         .unwrap_err();
     assert_eq!(failure.kind, FailureKind::InvalidState);
+    let broken = shim.daemon.state().broken.unwrap();
+    assert!(broken.contains("PID namespace"), "{broken}");
     shim.shutdown();
     assert!(!init_cgroup.exists());
 }
