@@ -37,7 +37,7 @@ fn unpack(archive: &[u8]) {
     match extract(archive, &fs, &replaced, LIMITS) {
         Ok(mut extracted) => {
             assert!(extracted.inodes <= LIMITS.entries, "{extracted:?}");
-            if let Err(error) = graft(&fs, &mut extracted, &[root.join("lower")]) {
+            if let Err(error) = graft(&fs, &mut extracted, &[root.join("lower")], LIMITS) {
                 assert!(!error.to_string().is_empty());
             }
         }

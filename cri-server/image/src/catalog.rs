@@ -140,11 +140,7 @@ impl Catalog {
         now: Instant,
         is_leased: impl Fn(Digest) -> bool,
     ) -> Vec<Digest> {
-        let named: HashSet<Digest> = self
-            .images
-            .values()
-            .flat_map(|entry| entry.record.layers.iter().copied())
-            .collect();
+        let named = self.named_layers();
         self.layers
             .iter()
             .filter(|(id, layer)| {
@@ -161,6 +157,25 @@ impl Catalog {
         if let Some(layer) = self.layers.get_mut(&chain_id) {
             layer.keep_until = Some(until);
         }
+    }
+
+    /// Layers that no image names.
+    pub(crate) fn unnamed_layers(&self) -> Vec<Digest> {
+        let named = self.named_layers();
+        let all = self.layers.keys().copied();
+        all.filter(|id| !named.contains(id)).collect()
+    }
+
+    fn named_layers(&self) -> HashSet<Digest> {
+        self.images
+            .values()
+            .flat_map(|entry| entry.record.layers.iter().copied())
+            .collect()
+    }
+
+    /// Every image, also those that are hidden.
+    pub(crate) fn image_ids(&self) -> impl Iterator<Item = Digest> {
+        self.images.keys().copied()
     }
 
     /// When the next layer's grace ends.

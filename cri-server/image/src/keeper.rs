@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
+use crate::aside::Aside;
 use crate::catalog::{Catalog, View};
 use crate::digest::Digest;
 use crate::error::StoreError;
@@ -30,7 +31,7 @@ pub(crate) enum Change {
     /// A layer is unpacked; `dir` holds `fs` and is moved into place.
     AddLayer {
         record: LayerRecord,
-        dir: std::path::PathBuf,
+        dir: PathBuf,
         done: oneshot::Sender<Result<(), StoreError>>,
     },
     /// A pull is complete and its layers are on disk.
@@ -72,10 +73,13 @@ pub(crate) struct Keeper {
     pub(crate) uses: Arc<Uses>,
     pub(crate) view: Arc<ArcSwap<View>>,
     pub(crate) catalog: Catalog,
+    /// Directories of images whose records cannot be read: they may name any layer.
+    pub(crate) unread: BTreeSet<PathBuf>,
+    pub(crate) aside: Aside,
     pub(crate) pins: Pins,
     /// How long an unpacked layer waits for an image to name it.
     pub(crate) grace: Duration,
-    /// Whether every hold there is has been said. Before that no hidden image may go.
+    /// Whether every hold there is has been said. Before that no image and no layer may go.
     pub(crate) holds_known: bool,
 }
 
@@ -131,7 +135,8 @@ impl Keeper {
         }
         let target = self.layout.layer(record.chain_id);
         layout::write(&dir.join("layer.json"), &record)?;
-        self.trash.discard(&target, &self.layout.trash())?;
+        // One that is not in the catalog has a record that cannot be read.
+        self.aside.try_put(&target, &"it was pulled again")?;
         fs::rename(dir, &target).map_err(StoreError::io("move into place", &target))?;
         self.catalog
             .put_layer(record, Some(Instant::now() + self.grace));
@@ -217,6 +222,7 @@ impl Keeper {
         layout::write(&scratch.join("image.json"), &record)?;
         self.trash.discard(&target, &self.layout.trash())?;
         fs::rename(&scratch, &target).map_err(StoreError::io("move into place", &target))?;
+        self.unread.remove(&target);
         self.catalog.put_image(record, image.clone());
         Ok(image)
     }
@@ -256,39 +262,59 @@ impl Keeper {
     /// Deletes what nothing keeps. Failures are told and tried again at the next sweep.
     fn sweep(&mut self) {
         if self.holds_known {
-            for id in self.catalog.unheld(|id| self.uses.is_held(id)) {
-                match self
-                    .trash
-                    .discard(&self.layout.record(id), &self.layout.trash())
-                {
-                    Ok(()) => self.catalog.remove_image(id),
-                    Err(e) => tracing::warn!(image = %id, error = %e, "cannot delete image"),
-                }
-            }
+            self.sweep_images();
+            self.aside
+                .empty(&self.uses.held_from_earlier(), &self.trash);
         }
         let now = Instant::now();
         let candidates = self.catalog.unused_layers(now, |_| false);
         if candidates.is_empty() {
             return;
         }
+        if !self.knows_layers_in_use() {
+            for chain_id in candidates {
+                self.catalog.prolong(chain_id, now + self.grace);
+            }
+            return;
+        }
         self.withdraw(&candidates);
         for chain_id in candidates {
-            if self.uses.is_leased(chain_id) {
-                self.catalog.prolong(chain_id, now + self.grace);
-                continue;
-            }
-            match self
-                .trash
-                .discard(&self.layout.layer(chain_id), &self.layout.trash())
-            {
-                Ok(()) => self.catalog.remove_layer(chain_id),
-                Err(e) => {
-                    tracing::warn!(layer = %chain_id, error = %e, "cannot delete layer");
-                    self.catalog.prolong(chain_id, now + self.grace);
-                }
-            }
+            self.sweep_layer(chain_id, now);
         }
         self.publish();
+    }
+
+    fn sweep_images(&mut self) {
+        let trash = self.layout.trash();
+        for id in self.catalog.unheld(|id| self.uses.is_held(id)) {
+            match self.trash.discard(&self.layout.record(id), &trash) {
+                Ok(()) => self.catalog.remove_image(id),
+                Err(e) => tracing::warn!(image = %id, error = %e, "cannot delete image"),
+            }
+        }
+    }
+
+    /// Whether every layer that is in use is named by an image in the catalog: the containers'
+    /// holds are known, and so are the layers of each image that is held or recorded.
+    fn knows_layers_in_use(&self) -> bool {
+        let known = |id: &Digest| self.catalog.record(*id).is_some();
+        self.holds_known && self.unread.is_empty() && self.uses.held().iter().all(known)
+    }
+
+    /// Deletes a layer that nothing keeps, if no pull has found it in the meantime.
+    fn sweep_layer(&mut self, chain_id: Digest, now: Instant) {
+        if self.uses.is_leased(chain_id) {
+            self.catalog.prolong(chain_id, now + self.grace);
+            return;
+        }
+        let (layer, trash) = (self.layout.layer(chain_id), self.layout.trash());
+        match self.trash.discard(&layer, &trash) {
+            Ok(()) => self.catalog.remove_layer(chain_id),
+            Err(e) => {
+                tracing::warn!(layer = %chain_id, error = %e, "cannot delete layer");
+                self.catalog.prolong(chain_id, now + self.grace);
+            }
+        }
     }
 
     /// Takes layers out of sight before their uses are looked at; see [`crate::usage`].

@@ -3,6 +3,7 @@
 //! ```text
 //! images/records/<64 hex of image id>/{image.json,config.json,manifest.json}
 //! images/layers/<32 hex of chain id>/{layer.json,fs/}
+//! images/aside/    layers out of their places; see `aside`
 //! images/tmp/      images and layers being built; emptied at start
 //! images/trash/    what is being deleted; emptied at start
 //! ```
@@ -10,11 +11,12 @@
 //! A directory under `records` or `layers` is whole: it was built under `tmp` and renamed.
 //! Whether it reached the disk before a power cut is another matter. A layer's data is flushed
 //! before the first record that names it is written, and at start a layer that no record names
-//! is deleted, so a torn layer is never used.
+//! is put aside, so a torn layer is never used.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -82,11 +84,13 @@ impl Layout {
         for dir in [
             layout.records(),
             layout.layers(),
+            layout.aside(),
             layout.tmp(),
             layout.trash(),
         ] {
             fs::create_dir_all(&dir).map_err(StoreError::io("create directory", &dir))?;
         }
+        make_private(&layout.root)?;
         Ok(layout)
     }
 
@@ -100,6 +104,10 @@ impl Layout {
 
     pub(crate) fn layers(&self) -> PathBuf {
         self.root.join("layers")
+    }
+
+    pub(crate) fn aside(&self) -> PathBuf {
+        self.root.join("aside")
     }
 
     pub(crate) fn tmp(&self) -> PathBuf {
@@ -150,13 +158,35 @@ impl Layout {
     }
 }
 
-/// Reads a record.
+/// Closes a directory to everybody but root: images hold setuid programs and device nodes, which
+/// no user of the host may reach by their paths (as in CVE-2021-41103).
+pub(crate) fn make_private(dir: &Path) -> Result<(), StoreError> {
+    fs::set_permissions(dir, fs::Permissions::from_mode(0o700))
+        .map_err(StoreError::io("change the mode of", dir))
+}
+
+/// What every version of a record has.
+#[derive(Deserialize)]
+struct Header {
+    version: u32,
+}
+
+/// Reads a record. One of a newer version is told from one that is torn, whatever its shape.
 pub(crate) fn read<T: DeserializeOwned>(path: &Path) -> Result<T, StoreError> {
     let json = fs::read(path).map_err(StoreError::io("read", path))?;
-    serde_json::from_slice(&json).map_err(|source| StoreError::Record {
+    let torn = |source| StoreError::Record {
         path: path.to_owned(),
         source,
-    })
+    };
+    let Header { version } = serde_json::from_slice(&json).map_err(torn)?;
+    if version > VERSION {
+        return Err(StoreError::Version {
+            path: path.to_owned(),
+            found: version,
+            known: VERSION,
+        });
+    }
+    serde_json::from_slice(&json).map_err(torn)
 }
 
 /// Writes a record and flushes it, so that a rename that follows never publishes an empty file.
@@ -188,6 +218,17 @@ mod tests {
         assert_eq!(layout.stack(&layers, |_| false), [fs(2), fs(1), fs(0)]);
         assert_eq!(layout.stack(&layers, |id| id == layers[1]), [fs(2), fs(1)]);
         assert!(layout.stack(&[], |_| true).is_empty());
+    }
+
+    #[test]
+    fn cve_2021_41103_no_user_of_the_host_reaches_setuid_programs_of_images() {
+        let root = tempfile::tempdir().unwrap();
+        let images = root.path().join("images");
+        fs::create_dir(&images).unwrap();
+        fs::set_permissions(&images, fs::Permissions::from_mode(0o755)).unwrap();
+        let layout = Layout::create(images).unwrap();
+        let mode = fs::metadata(layout.root()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o7777, 0o700);
     }
 
     #[test]

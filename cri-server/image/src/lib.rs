@@ -8,13 +8,15 @@
 //! - What is visible is whole: layers and images are built under temporary names, verified
 //!   against their digests, flushed, and renamed.
 //! - A layer is named by its chain id and stored once.
-//! - A removed image's layers stay as long as a container holds it.
+//! - A layer stays as long as a container runs on it: its image may have been removed, and its
+//!   record may be torn or unreadable. So nothing is deleted before all holds are known.
 //! - What a registry sends is hostile until verified: sizes are bounded, archives cannot write
 //!   outside their layer.
 //! - Credentials come with a request, go to the registry they are for, and are not kept.
 
 #![forbid(unsafe_code)]
 
+mod aside;
 mod auth;
 mod catalog;
 mod digest;
@@ -24,6 +26,7 @@ mod image;
 mod keeper;
 pub mod layer;
 mod layout;
+mod load;
 pub mod manifest;
 mod merged;
 mod pin;

@@ -22,6 +22,9 @@ use crate::error::StoreError;
 
 /// Links followed on the way to one file, as the kernel has it.
 const MAX_LINKS: usize = 40;
+/// Directories held open on the way to one file, of all layers together: the depth of a tree, and
+/// the number of layers that have it, are up to the image's author.
+const MAX_OPEN: usize = 4096;
 const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// A directory and those it merges with, uppermost first.
@@ -124,6 +127,22 @@ impl Node {
         }
     }
 
+    /// Device and inode number, which hard links share; `None` for a directory.
+    pub(crate) fn identity(&self) -> Option<(u64, u64)> {
+        match self {
+            Self::Directory(_) => None,
+            Self::Other { stat, .. } => Some((stat.st_dev, stat.st_ino)),
+        }
+    }
+
+    /// Size in bytes of a file; 0 for a directory.
+    pub(crate) fn size(&self) -> u64 {
+        match self {
+            Self::Directory(_) => 0,
+            Self::Other { stat, .. } => u64::try_from(stat.st_size).unwrap_or(0),
+        }
+    }
+
     /// Where a symbolic link leads.
     pub(crate) fn link_target(&self) -> Result<Vec<u8>, Errno> {
         match self {
@@ -151,60 +170,101 @@ impl Node {
     }
 }
 
-/// Follows a path from `root`; the last component, too, if it is a link and `follow_last`.
-pub(crate) fn find(
-    root: &Rc<Merged>,
-    path: &Path,
-    follow_last: bool,
-) -> Result<Option<Found>, Errno> {
-    let components = |path: &[u8]| -> Vec<Vec<u8>> {
-        path.split(|b| *b == b'/')
-            .filter(|c| !matches!(*c, b"" | b"."))
-            .map(<[u8]>::to_vec)
-            .collect()
-    };
-    let mut left: VecDeque<Vec<u8>> = components(path.as_os_str().as_bytes()).into();
-    let mut at = vec![(Vec::new(), root.clone())];
-    let mut links = 0;
-    while let Some(component) = left.pop_front() {
-        if component == b".." {
-            at.truncate((at.len() - 1).max(1));
-            continue;
-        }
-        let (_, dir) = at.last().expect("the root is never popped");
-        match dir.lookup(&component)? {
-            None => return Ok(None),
-            Some(Node::Directory(below)) => at.push((component, below)),
-            Some(node) => {
-                let last = left.is_empty();
-                if node.file_type() == FileType::Symlink && (follow_last || !last) {
-                    links += 1;
-                    if links > MAX_LINKS {
-                        return Err(Errno::LOOP);
-                    }
-                    let target = node.link_target()?;
-                    if target.starts_with(b"/") {
-                        at.truncate(1);
-                    }
-                    for component in components(&target).into_iter().rev() {
-                        left.push_front(component);
-                    }
-                } else if last {
-                    return Ok(Some(Found {
-                        node,
-                        path: join(&at, Some(&component)),
-                    }));
-                } else {
-                    return Ok(None);
-                }
-            }
+/// Finds paths in an image. It remembers the directories on the way to the last one, so that
+/// asking for paths in their order looks up each directory once.
+#[derive(Debug)]
+pub(crate) struct Finder {
+    /// Name and directories of each component, without links; the first is the root.
+    at: Vec<(Vec<u8>, Rc<Merged>)>,
+    open: usize,
+    max_open: usize,
+}
+
+impl Finder {
+    pub(crate) fn new(root: Rc<Merged>) -> Self {
+        Self {
+            open: root.layers.len(),
+            at: vec![(Vec::new(), root)],
+            max_open: MAX_OPEN,
         }
     }
-    let (_, dir) = at.last().expect("the root is never popped");
-    Ok(Some(Found {
-        node: Node::Directory(dir.clone()),
-        path: join(&at, None),
-    }))
+
+    /// Follows a path from the root; the last component, too, if it is a link and `follow_last`.
+    pub(crate) fn find(&mut self, path: &Path, follow_last: bool) -> Result<Option<Found>, Errno> {
+        let mut left: VecDeque<Vec<u8>> = components(path.as_os_str().as_bytes()).into();
+        let known = self.at[1..]
+            .iter()
+            .zip(&left)
+            .take_while(|((name, _), component)| name == *component)
+            .count();
+        self.truncate(1 + known);
+        left.drain(..known);
+        let mut links = 0;
+        while let Some(component) = left.pop_front() {
+            if component == b".." {
+                self.truncate((self.at.len() - 1).max(1));
+                continue;
+            }
+            let node = match self.dir().lookup(&component)? {
+                None => return Ok(None),
+                Some(Node::Directory(below)) => {
+                    self.enter(component, below)?;
+                    continue;
+                }
+                Some(node) => node,
+            };
+            let last = left.is_empty();
+            if node.file_type() == FileType::Symlink && (follow_last || !last) {
+                links += 1;
+                if links > MAX_LINKS {
+                    return Err(Errno::LOOP);
+                }
+                let target = node.link_target()?;
+                if target.starts_with(b"/") {
+                    self.truncate(1);
+                }
+                for component in components(&target).into_iter().rev() {
+                    left.push_front(component);
+                }
+            } else if last {
+                let path = join(&self.at, Some(&component));
+                return Ok(Some(Found { node, path }));
+            } else {
+                return Ok(None);
+            }
+        }
+        Ok(Some(Found {
+            node: Node::Directory(self.dir().clone()),
+            path: join(&self.at, None),
+        }))
+    }
+
+    fn dir(&self) -> &Rc<Merged> {
+        let (_, dir) = self.at.last().expect("the root is never left");
+        dir
+    }
+
+    fn enter(&mut self, name: Vec<u8>, dir: Rc<Merged>) -> Result<(), Errno> {
+        self.open += dir.layers.len();
+        self.at.push((name, dir));
+        if self.open > self.max_open {
+            return Err(Errno::NAMETOOLONG);
+        }
+        Ok(())
+    }
+
+    fn truncate(&mut self, len: usize) {
+        for (_, dir) in self.at.drain(len.min(self.at.len())..) {
+            self.open -= dir.layers.len();
+        }
+    }
+}
+
+fn components(path: &[u8]) -> Vec<Vec<u8>> {
+    path.split(|b| *b == b'/')
+        .filter(|c| !matches!(*c, b"" | b"."))
+        .map(<[u8]>::to_vec)
+        .collect()
 }
 
 fn join(at: &[(Vec<u8>, Rc<Merged>)], last: Option<&[u8]>) -> PathBuf {
@@ -224,7 +284,8 @@ pub(crate) fn read_file(
     limit: u64,
 ) -> Result<Option<Vec<u8>>, StoreError> {
     let failed = |e: Errno| StoreError::io("read from the image", path)(e.into());
-    let Some(found) = find(&Merged::root(layers)?, path, true).map_err(failed)? else {
+    let mut finder = Finder::new(Merged::root(layers)?);
+    let Some(found) = finder.find(path, true).map_err(failed)? else {
         return Ok(None);
     };
     if found.node.file_type() != FileType::RegularFile {
@@ -239,4 +300,62 @@ pub(crate) fn read_file(
         return Err(failed(Errno::FBIG));
     }
     Ok(Some(content))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::os::unix::fs::symlink;
+
+    fn tree() -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for made in ["upper/a/b", "lower/a/b/c", "lower/b"] {
+            std::fs::create_dir_all(dir.path().join(made)).unwrap();
+        }
+        for file in ["upper/a/f", "lower/a/b/f", "lower/b/f"] {
+            std::fs::write(dir.path().join(file), file).unwrap();
+        }
+        for (link, target) in [("upper/c", "a/b"), ("lower/a/c", "/b"), ("lower/f", "../f")] {
+            symlink(target, dir.path().join(link)).unwrap();
+        }
+        dir
+    }
+
+    fn root(dir: &Path) -> Rc<Merged> {
+        Merged::root(&[dir.join("upper"), dir.join("lower")]).unwrap()
+    }
+
+    #[test]
+    fn a_deep_tree_of_many_layers_cannot_take_all_descriptors() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir_all(dir.path().join("d/d/d/d/d")).unwrap();
+        let layers = vec![dir.path().to_owned(); 10];
+        let mut finder = Finder {
+            max_open: 50,
+            ..Finder::new(Merged::root(&layers).unwrap())
+        };
+        assert!(finder.find(Path::new("d/d/d/d"), false).unwrap().is_some());
+        let error = finder.find(Path::new("d/d/d/d/d"), false).unwrap_err();
+        assert_eq!(error, Errno::NAMETOOLONG);
+        assert!(finder.find(Path::new("d"), false).unwrap().is_some());
+    }
+
+    proptest! {
+        #[test]
+        fn what_was_asked_before_changes_no_answer(
+            paths in proptest::collection::vec(("(/?(a|b|c|f|\\.\\.)){0,6}", any::<bool>()), 1..10),
+        ) {
+            let dir = tree();
+            let mut remembering = Finder::new(root(dir.path()));
+            for (path, follow) in paths {
+                let say = |found: Result<Option<Found>, Errno>| {
+                    found.map(|found| found.map(|found| (found.path, found.node.file_type())))
+                };
+                let mut fresh = Finder::new(root(dir.path()));
+                let path = Path::new(&path);
+                prop_assert_eq!(say(remembering.find(path, follow)), say(fresh.find(path, follow)));
+            }
+        }
+    }
 }

@@ -14,6 +14,7 @@ use rustix::io::Errno;
 
 use crate::error::StoreError;
 use crate::image::Image;
+use crate::layout::make_private;
 use crate::trash::Trash;
 
 /// Where deleted snapshots wait; no container id looks like this.
@@ -53,6 +54,7 @@ impl Snapshots {
     pub(crate) fn open(dir: PathBuf, trash: Trash) -> Result<Self, StoreError> {
         let dustbin = dir.join(TRASH);
         fs::create_dir_all(&dustbin).map_err(StoreError::io("create directory", &dustbin))?;
+        make_private(&dir)?;
         trash.sweep(&dustbin)?;
         Ok(Self { dir, trash })
     }
@@ -198,6 +200,10 @@ mod tests {
         fs::create_dir(&layer).unwrap();
         fs::set_permissions(&layer, fs::Permissions::from_mode(0o711)).unwrap();
         let snapshots = open(root.path());
+        assert_eq!(
+            fs::metadata(snapshots.dir()).unwrap().mode() & 0o7777,
+            0o700
+        );
         let made = snapshots
             .prepare("c1", &image(vec![layer.clone()]))
             .unwrap();

@@ -8,12 +8,14 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
-use crate::catalog::{Catalog, View};
+use crate::aside::Aside;
+use crate::catalog::View;
 use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::image::Image;
-use crate::keeper::{self, Change, Keeper};
-use crate::layout::{self, ImageRecord, LayerRecord, Layout, VERSION};
+use crate::keeper::{Change, Keeper};
+use crate::layout::{LayerRecord, Layout};
+use crate::load::{self, Loaded};
 use crate::merged;
 use crate::pin::Pins;
 use crate::pull::Pulls;
@@ -78,8 +80,7 @@ pub struct Store {
 
 impl Store {
     /// Opens the store below `root` (`/var/lib/skiff`), and discards what an interrupted pull
-    /// left. Images that were removed while containers ran on them stay until
-    /// [`Store::restore_holds`] has been called.
+    /// left. What containers may run on stays until [`Store::restore_holds`] has been called.
     pub fn open(root: &Path, settings: Settings) -> Result<Arc<Self>, StoreError> {
         let layout = Arc::new(Layout::create(root.join("images"))?);
         let trash = Trash::start()?;
@@ -88,7 +89,8 @@ impl Store {
         trash.discard(&tmp, &layout.trash())?;
         fs::create_dir(&tmp).map_err(StoreError::io("create directory", &tmp))?;
         let pins = Pins::parse(&settings.pinned)?;
-        let catalog = load(&layout, &pins, &trash)?;
+        let mut aside = Aside::open(&layout)?;
+        let Loaded { catalog, unread } = load::load(&layout, &pins, &mut aside, &trash)?;
         let view = Arc::new(ArcSwap::from_pointee(catalog.view()));
         let uses = Arc::new(Uses::default());
         let snapshots = Snapshots::open(root.join("snapshots"), trash.clone())?;
@@ -98,6 +100,8 @@ impl Store {
             uses: uses.clone(),
             view: view.clone(),
             catalog,
+            unread,
+            aside,
             pins,
             grace: settings.retry_grace,
             holds_known: false,
@@ -188,10 +192,10 @@ impl Store {
     }
 
     /// Says which container (first) uses which image id (second), as their records have it after
-    /// a restart. Until this is called no removed image is deleted.
+    /// a restart. Until this is called no image and no layer is deleted.
     pub fn restore_holds(&self, holds: impl IntoIterator<Item = (String, Digest)>) {
         for (holder, image) in holds {
-            self.uses.hold(&holder, image);
+            self.uses.restore(&holder, image);
         }
         let _ = self.changes.send(Change::Sweep { holds_known: true });
     }
@@ -211,59 +215,5 @@ impl Store {
             .send(make(done))
             .map_err(|_| StoreError::Closed)?;
         outcome.await.map_err(|_| StoreError::Closed)?
-    }
-}
-
-/// Reads every record. One that cannot be read is discarded with a warning: images can be pulled
-/// again, and a store that does not open can do nothing.
-fn load(layout: &Layout, pins: &Pins, trash: &Trash) -> Result<Catalog, StoreError> {
-    let mut catalog = Catalog::default();
-    each_entry(&layout.layers(), |dir| {
-        match layout::read::<LayerRecord>(&dir.join("layer.json"))
-            .and_then(|record| check_version(&dir, record.version).map(|()| record))
-        {
-            Ok(record) if layout.layer(record.chain_id) == dir => catalog.put_layer(record, None),
-            Ok(_) => discard(&dir, &"it is not where its record says", layout, trash),
-            Err(e) => discard(&dir, &e, layout, trash),
-        }
-    })?;
-    each_entry(&layout.records(), |dir| {
-        let loaded = layout::read::<ImageRecord>(&dir.join("image.json")).and_then(|record| {
-            check_version(&dir, record.version)?;
-            let path = dir.join("config.json");
-            let config = fs::read(&path).map_err(StoreError::io("read", &path))?;
-            let image = keeper::build(layout, &catalog, pins, &record, &config)?;
-            Ok((record, image))
-        });
-        match loaded {
-            Ok((record, image)) => catalog.put_image(record, Arc::new(image)),
-            Err(e) => discard(&dir, &e, layout, trash),
-        }
-    })?;
-    Ok(catalog)
-}
-
-fn check_version(path: &Path, found: u32) -> Result<(), StoreError> {
-    if found > VERSION {
-        return Err(StoreError::Version {
-            path: path.to_owned(),
-            found,
-            known: VERSION,
-        });
-    }
-    Ok(())
-}
-
-fn each_entry(dir: &Path, mut each: impl FnMut(PathBuf)) -> Result<(), StoreError> {
-    for entry in fs::read_dir(dir).map_err(StoreError::io("read", dir))? {
-        each(entry.map_err(StoreError::io("read", dir))?.path());
-    }
-    Ok(())
-}
-
-fn discard(dir: &Path, why: &dyn std::fmt::Display, layout: &Layout, trash: &Trash) {
-    tracing::warn!(path = %dir.display(), reason = %why, "discarding from the image store");
-    if let Err(e) = trash.discard(dir, &layout.trash()) {
-        tracing::warn!(path = %dir.display(), error = %e, "cannot discard");
     }
 }

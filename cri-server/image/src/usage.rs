@@ -7,7 +7,7 @@
 //! out of sight first and looks for uses afterwards. So one of the two always notices the other,
 //! though neither waits.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::digest::Digest;
@@ -20,10 +20,17 @@ pub(crate) struct Uses {
 
 #[derive(Debug, Default)]
 struct Inner {
-    /// Image by holder (a container's id).
-    holds: HashMap<String, Digest>,
+    /// By holder (a container's id).
+    holds: HashMap<String, Hold>,
     /// Number of pulls by chain id.
     leases: HashMap<Digest, usize>,
+}
+
+#[derive(Debug)]
+struct Hold {
+    image: Digest,
+    /// Of a container that an earlier daemon made.
+    earlier: bool,
 }
 
 impl Uses {
@@ -34,7 +41,17 @@ impl Uses {
 
     /// Keeps `image` for `holder`, instead of what it held before.
     pub(crate) fn hold(&self, holder: &str, image: Digest) {
-        self.lock().holds.insert(holder.to_owned(), image);
+        self.insert(holder, image, false);
+    }
+
+    /// Keeps `image` for a container of an earlier daemon.
+    pub(crate) fn restore(&self, holder: &str, image: Digest) {
+        self.insert(holder, image, true);
+    }
+
+    fn insert(&self, holder: &str, image: Digest, earlier: bool) {
+        let hold = Hold { image, earlier };
+        self.lock().holds.insert(holder.to_owned(), hold);
     }
 
     /// Ends a hold; says whether there was one.
@@ -43,7 +60,19 @@ impl Uses {
     }
 
     pub(crate) fn is_held(&self, image: Digest) -> bool {
-        self.lock().holds.values().any(|held| *held == image)
+        self.lock().holds.values().any(|held| held.image == image)
+    }
+
+    /// All images that are held.
+    pub(crate) fn held(&self) -> BTreeSet<Digest> {
+        self.lock().holds.values().map(|hold| hold.image).collect()
+    }
+
+    /// The images of containers of an earlier daemon.
+    pub(crate) fn held_from_earlier(&self) -> BTreeSet<Digest> {
+        let inner = self.lock();
+        let earlier = inner.holds.values().filter(|hold| hold.earlier);
+        earlier.map(|hold| hold.image).collect()
     }
 
     /// Keeps a layer until the lease is dropped.

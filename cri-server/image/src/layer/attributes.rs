@@ -10,7 +10,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::error::{LayerError, printable};
-use super::extract::Extractor;
+use super::extract::{BLOCK, Extractor};
 use super::name::Name;
 use super::place::open_directory;
 use super::tar::{Entry, Kind};
@@ -18,20 +18,21 @@ use super::tar::{Entry, Kind};
 /// Attributes that are not an image's to set: an overlay's marks on its layers, and the host's
 /// labels.
 const FOREIGN_XATTRS: [&[u8]; 3] = [b"trusted.overlay.", b"user.overlay.", b"security.selinux"];
+/// Bytes of extended attributes that fit into an inode on common file systems.
+const INLINE_XATTRS: usize = 128;
 /// Mode of a directory that no entry and no lower layer describes.
 const IMPLIED_MODE: u32 = 0o755;
 
 /// A directory's attributes, set when everything is in it.
 #[derive(Debug)]
 pub(super) struct Later {
-    path: Vec<u8>,
     mode: u32,
     times: Timestamps,
 }
 
 impl Later {
     /// For a directory without an entry.
-    pub(super) fn implied(path: Vec<u8>) -> Self {
+    pub(super) fn implied() -> Self {
         let omit = || Timespec {
             tv_sec: 0,
             tv_nsec: UTIME_OMIT,
@@ -41,7 +42,6 @@ impl Later {
             last_modification: omit(),
         };
         Self {
-            path,
             mode: IMPLIED_MODE,
             times,
         }
@@ -78,13 +78,12 @@ impl Extractor {
                 fsetxattr(&fd, name, value, XattrFlags::empty())
             })?;
         }
-        let path = Name::parse(&entry.path)?.as_bytes().to_vec();
-        self.later.push(Later {
-            path,
+        let later = Later {
             mode: entry.mode,
             times: times(entry),
-        });
-        Ok(())
+        };
+        self.retained
+            .later(Name::parse(&entry.path)?.as_bytes(), later)
     }
 
     pub(super) fn special_attributes(
@@ -135,10 +134,12 @@ impl Extractor {
         entry: &Entry,
         set: impl Fn(&[u8], &[u8]) -> Result<(), Errno>,
     ) -> Result<(), LayerError> {
+        let mut bytes = 0;
         for (name, value) in &entry.xattrs {
             if is_foreign(name) {
                 continue;
             }
+            bytes += name.len() + value.len();
             match set(name, value) {
                 Ok(()) => {}
                 // The file system may have none, and a link may carry none of a user's.
@@ -147,7 +148,10 @@ impl Extractor {
                 Err(e) => return Err(LayerError::io("set an attribute of", &entry.path)(e)),
             }
         }
-        Ok(())
+        if bytes < INLINE_XATTRS {
+            return Ok(());
+        }
+        self.use_space((bytes as u64).next_multiple_of(BLOCK))
     }
 
     fn warn_once(&mut self, entry: &Entry, attribute: &[u8]) {
@@ -162,7 +166,7 @@ impl Extractor {
 
     /// Sets what was put off. A later entry may have put something else in a directory's place.
     pub(super) fn set_directories(&mut self) -> Result<(), LayerError> {
-        for Later { path, mode, times } in std::mem::take(&mut self.later) {
+        for (path, Later { mode, times }) in self.retained.take_later() {
             let name = Name::parse(&path)?;
             let (dir, base) = name.split();
             let base = if base.is_empty() { b"." } else { base };

@@ -4,11 +4,11 @@
 //! within the layer only, whatever order they come in; the last component is made by an `*at`
 //! call on its directory's descriptor that follows no link. Directories get their modes and
 //! times last: until then they must be writable and are being written to.
-
 //!
 //! This file makes the entries; `place` finds and clears their places, `attributes` sets owners,
 //! modes, times and extended attributes.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsStr;
 use std::fs::File;
 use std::io::{BufRead, Seek, SeekFrom, Write};
@@ -26,13 +26,17 @@ use super::Limits;
 use super::attributes::Later;
 use super::error::{LayerError, printable};
 use super::name::{Meaning, Name, meaning};
-use super::place::{Existing, join, to_path};
+use super::place::{Existing, join};
+use super::retained::Retained;
 use super::tar::{Entry, Kind, Reader};
 
 /// Disk space is counted in blocks of this size.
 pub(super) const BLOCK: u64 = 4096;
 /// Free space is looked at whenever so many bytes were announced.
 pub(super) const CHECK_SPACE_EVERY: u64 = 32 << 20;
+
+/// Targets of symbolic links take a block from this length on, in bytes.
+const FAST_LINK: usize = 60;
 
 /// What an archive has become.
 #[derive(Debug, Default)]
@@ -43,10 +47,10 @@ pub struct Extracted {
     pub inodes: u64,
     /// The root directory hides everything below.
     pub(crate) opaque: bool,
-    /// Directories that had to be made though the archive has no entry for them, parents first.
-    pub implied: Vec<PathBuf>,
-    /// Hard links whose targets are not in this layer: link and target.
-    pub links: Vec<(PathBuf, PathBuf)>,
+    /// Directories that had to be made though the archive has no entry for them.
+    pub implied: BTreeSet<PathBuf>,
+    /// Hard links whose targets are not in this layer, with these targets.
+    pub links: BTreeMap<PathBuf, PathBuf>,
 }
 
 /// An extraction under way.
@@ -60,7 +64,7 @@ pub(super) struct Extractor {
     pub(super) unchecked: u64,
     /// The directory used last: archives go through a tree directory by directory.
     pub(super) parent: Option<(Vec<u8>, OwnedFd)>,
-    pub(super) later: Vec<Later>,
+    pub(super) retained: Retained,
     root_seen: bool,
     pub(super) warned: bool,
     pub(super) done: Extracted,
@@ -85,7 +89,7 @@ impl Extractor {
             entries: 0,
             unchecked: 0,
             parent: None,
-            later: Vec::new(),
+            retained: Retained::default(),
             root_seen: false,
             warned: false,
             done: Extracted {
@@ -112,10 +116,11 @@ impl Extractor {
             self.entry(&entry, archive)?;
         }
         if !self.root_seen {
-            self.done.implied.insert(0, PathBuf::new());
-            self.later.insert(0, Later::implied(Vec::new()));
+            self.retained.imply(b"")?;
+            self.retained.later(b"", Later::implied())?;
         }
         self.set_directories()?;
+        (self.done.implied, self.done.links) = self.retained.into_graft();
         Ok(self.done)
     }
 
@@ -163,10 +168,7 @@ impl Extractor {
         match mkdirat(self.parent(dir)?, base, Mode::RWXU) {
             Ok(()) => self.count(BLOCK)?,
             Err(Errno::EXIST) => match self.existing(dir, base)? {
-                Existing::Directory => {
-                    let path = to_path(&join(dir, base));
-                    self.done.implied.retain(|implied| *implied != path);
-                }
+                Existing::Directory => self.retained.has_entry(&join(dir, base)),
                 found => self.directory_instead(found, dir, base)?,
             },
             Err(e) => return Err(LayerError::io("create directory", &entry.path)(e)),
@@ -274,15 +276,16 @@ impl Extractor {
     }
 
     fn link_later(&mut self, dir: &[u8], base: &[u8], target: &Name) -> Result<(), LayerError> {
-        self.parent(dir)?;
-        self.done
-            .links
-            .push((to_path(&join(dir, base)), to_path(target.as_bytes())));
-        Ok(())
+        if statat(self.parent(dir)?, base, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            self.replace(dir, base)?;
+        }
+        self.retained.link(&join(dir, base), target.as_bytes())
     }
 
     fn special(&mut self, entry: &Entry, dir: &[u8], base: &[u8]) -> Result<(), LayerError> {
-        self.count(0)?;
+        // A short target is kept in the inode itself.
+        let long_target = entry.kind == Kind::Symlink && entry.link.len() >= FAST_LINK;
+        self.count(if long_target { BLOCK } else { 0 })?;
         let mode = Mode::from_raw_mode(entry.mode);
         let device = makedev(entry.device.0, entry.device.1);
         match entry.kind {

@@ -11,24 +11,30 @@
 //! The archive's author controls both trees, so here, too, no path of theirs is followed by the
 //! kernel's own rules.
 
-use std::ffi::CStr;
+use std::collections::HashMap;
+use std::ffi::{CStr, OsStr};
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
-use std::rc::Rc;
 
 use rustix::fs::{
     AtFlags, CWD, Dir, FileType, Gid, Mode, OFlags, ResolveFlags, Timespec, Timestamps, Uid,
-    XattrFlags, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, mkdirat, openat,
-    openat2, renameat, statat, symlinkat, unlinkat,
+    XattrFlags, fchmod, fchown, fgetxattr, flistxattr, fsetxattr, fstat, futimens, linkat, mkdirat,
+    openat, openat2, renameat, statat, symlinkat, unlinkat,
 };
 use rustix::io::Errno;
 
+use super::Limits;
 use super::error::LayerError;
 use super::extract::Extracted;
-use crate::merged::{self, Merged, Node};
+use super::retained::Moved;
+use crate::merged::{Finder, Merged, Node};
+
+/// Directories of one name that are merged, one within the other. Each level takes three
+/// descriptors and some of the stack.
+const MAX_DEPTH: usize = 256;
 
 const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::DIRECTORY)
@@ -36,31 +42,38 @@ const DIRECTORY: OFlags = OFlags::RDONLY
     .union(OFlags::CLOEXEC);
 
 /// Settles a layer, whose files are in `fs`, on the layers below it, uppermost first.
-pub fn graft(fs: &Path, extracted: &mut Extracted, below: &[PathBuf]) -> Result<(), LayerError> {
+pub fn graft(
+    fs: &Path,
+    extracted: &mut Extracted,
+    below: &[PathBuf],
+    limits: Limits,
+) -> Result<(), LayerError> {
     let failed = |e| LayerError::io("open", fs.as_os_str().as_bytes())(e);
     let below = Merged::root(below)
         .map_err(|e| LayerError::Archive(format!("cannot read the layers below: {e}")))?;
-    let layer = Layer {
+    let mut layer = Layer {
         root: openat(CWD, fs, DIRECTORY, Mode::empty()).map_err(failed)?,
-        below,
+        places: Finder::new(below.clone()),
+        targets: Finder::new(below),
+        limits,
+        copied: 0,
+        copies: HashMap::new(),
     };
-    let mut moved: Vec<(PathBuf, PathBuf)> = Vec::new();
+    let mut moved = Moved::default();
     for path in std::mem::take(&mut extracted.implied) {
-        if moved.iter().any(|(from, _)| path.starts_with(from)) {
+        if moved.follow(&path).is_some() {
             continue;
         }
         if let Some(to) = layer.imply(&path).map_err(at(&path, "settle directory"))? {
-            moved.push((path, to));
+            moved.insert(path, to);
         }
     }
     for (link, target) in std::mem::take(&mut extracted.links) {
-        let link = moved
-            .iter()
-            .find_map(|(from, to)| link.strip_prefix(from).ok().map(|rest| to.join(rest)))
-            .unwrap_or(link);
-        extracted.bytes += layer.copy_up(&link, &target)?;
+        let link = moved.follow(&link).unwrap_or(link);
+        layer.link(link, &target)?;
         extracted.inodes += 1;
     }
+    extracted.bytes += layer.copied;
     Ok(())
 }
 
@@ -71,7 +84,15 @@ fn at(path: &Path, action: &'static str) -> impl FnOnce(Errno) -> LayerError {
 /// A layer and what it lies on.
 struct Layer {
     root: OwnedFd,
-    below: Rc<Merged>,
+    /// The layers below, asked for what is at a path of this layer.
+    places: Finder,
+    /// The layers below, asked for what hard links name.
+    targets: Finder,
+    limits: Limits,
+    /// Bytes copied up.
+    copied: u64,
+    /// The first link to each file that was copied up.
+    copies: HashMap<(u64, u64), PathBuf>,
 }
 
 impl Layer {
@@ -87,13 +108,13 @@ impl Layer {
     }
 
     /// Settles a directory that has no entry. Says where its files went, if not there.
-    fn imply(&self, path: &Path) -> Result<Option<PathBuf>, Errno> {
+    fn imply(&mut self, path: &Path) -> Result<Option<PathBuf>, Errno> {
         let dir = match self.open(path) {
             // A later entry put something else in its place.
             Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
             dir => dir?,
         };
-        let Some(found) = merged::find(&self.below, path, false)? else {
+        let Some(found) = self.places.find(path, false)? else {
             return Ok(None);
         };
         match found.node {
@@ -104,7 +125,7 @@ impl Layer {
                 Ok(None)
             }
             node if node.file_type() == FileType::Symlink => {
-                let Some(found) = merged::find(&self.below, path, true)? else {
+                let Some(found) = self.places.find(path, true)? else {
                     return Ok(None);
                 };
                 let Node::Directory(_) = found.node else {
@@ -118,7 +139,7 @@ impl Layer {
     }
 
     /// Makes a directory that a lower layer has, and its parents, with their attributes.
-    fn make(&self, path: &Path) -> Result<OwnedFd, Errno> {
+    fn make(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
         let mut at = PathBuf::new();
         let mut fd = self.open(&at)?;
         for component in path {
@@ -128,7 +149,8 @@ impl Layer {
                 made => made.map(|()| true)?,
             };
             fd = openat(&fd, component, DIRECTORY, Mode::empty())?;
-            if let Some(found) = merged::find(&self.below, &at, false)?.filter(|_| made)
+            if made
+                && let Some(found) = self.places.find(&at, false)?
                 && let Node::Directory(merged) = found.node
                 && let Some(top) = merged.top()
             {
@@ -139,9 +161,9 @@ impl Layer {
     }
 
     /// Moves the files of a directory into another, which a link below leads to.
-    fn move_to(&self, from: &Path, to: &Path) -> Result<(), Errno> {
+    fn move_to(&mut self, from: &Path, to: &Path) -> Result<(), Errno> {
         let target = self.make(to)?;
-        merge(&self.open(from)?, &target)?;
+        merge(&self.open(from)?, &target, MAX_DEPTH)?;
         let parent = self.open(from.parent().unwrap_or(Path::new("")))?;
         unlinkat(
             parent,
@@ -150,60 +172,107 @@ impl Layer {
         )
     }
 
-    /// Copies what a hard link names from the layers below. Returns the bytes it takes.
-    fn copy_up(&self, link: &Path, target: &Path) -> Result<u64, LayerError> {
+    /// Makes a hard link to what only the layers below have: that is copied up once, and further
+    /// links lead to the copy. What a later entry made at the link's place stays.
+    fn link(&mut self, link: PathBuf, target: &Path) -> Result<(), LayerError> {
         let name = link.as_os_str().as_bytes();
-        let found = merged::find(&self.below, target, false).map_err(at(target, "look up"))?;
-        let Some(found) = found else {
+        let found = self.targets.find(target, false);
+        let Some(found) = found.map_err(at(target, "look up"))? else {
             let target = target.display();
             return Err(LayerError::refused(
                 name,
                 format!("is a hard link to {target}, which no layer has"),
             ));
         };
-        let parent = merged_parent(&self.below, link).map_err(at(link, "look up"))?;
-        let dir = self.make(&parent).map_err(at(link, "create directory"))?;
+        let dir = self.parent(&link).map_err(at(&link, "create directory"))?;
         let base = link.file_name().unwrap_or_default();
-        match found.node.file_type() {
-            FileType::RegularFile => {
-                let mut source = found.node.open().map_err(at(target, "open"))?;
-                let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
-                let copy = openat(&dir, base, flags, Mode::RUSR | Mode::WUSR)
-                    .map_err(at(link, "create"))?;
-                let mut copy = File::from(copy);
-                let bytes = io::copy(&mut source, &mut copy).map_err(|source| LayerError::Io {
-                    action: "copy up",
-                    entry: super::error::printable(name),
-                    source,
-                })?;
-                copy_attributes(&source, &copy).map_err(at(link, "set the attributes of"))?;
-                Ok(bytes.next_multiple_of(super::extract::BLOCK))
+        if statat(&dir, base, AtFlags::SYMLINK_NOFOLLOW).is_ok() {
+            return Ok(());
+        }
+        let identity = found.node.identity();
+        if let Some(copy) = identity.and_then(|identity| self.copies.get(&identity)) {
+            let copy = copy.clone();
+            match self.link_to(&copy, &dir, base) {
+                // So many names for one file: another copy of it takes the next ones.
+                Err(Errno::MLINK) => {}
+                linked => return linked.map_err(at(&link, "link")),
             }
+        }
+        match found.node.file_type() {
+            FileType::RegularFile => self.copy_up(&found.node, &link, &dir)?,
             FileType::Symlink => {
                 let to = found.node.link_target().map_err(at(target, "read link"))?;
-                symlinkat(to.as_slice(), &dir, base).map_err(at(link, "create symbolic link"))?;
-                Ok(0)
+                symlinkat(to.as_slice(), &dir, base).map_err(at(&link, "create symbolic link"))?;
             }
-            kind => Err(LayerError::refused(
-                name,
-                format!("is a hard link to a {kind:?} of a lower layer"),
-            )),
+            kind => {
+                return Err(LayerError::refused(
+                    name,
+                    format!("is a hard link to a {kind:?} of a lower layer"),
+                ));
+            }
         }
+        self.copies
+            .extend(identity.map(|identity| (identity, link)));
+        Ok(())
+    }
+
+    fn link_to(&mut self, copy: &Path, dir: &OwnedFd, base: &OsStr) -> Result<(), Errno> {
+        let from = self.parent(copy)?;
+        let name = copy.file_name().unwrap_or_default();
+        linkat(&from, name, dir, base, AtFlags::empty())
+    }
+
+    /// The directory that a file belongs to once the links below are followed, made if need be.
+    fn parent(&mut self, path: &Path) -> Result<OwnedFd, Errno> {
+        let parent = path.parent().unwrap_or(Path::new(""));
+        let found = self.places.find(parent, true)?;
+        match found.filter(|found| matches!(found.node, Node::Directory(_))) {
+            Some(found) => self.make(&found.path),
+            None => self.make(parent),
+        }
+    }
+
+    fn copy_up(&mut self, node: &Node, link: &Path, dir: &OwnedFd) -> Result<(), LayerError> {
+        self.charge(node.size().next_multiple_of(super::extract::BLOCK))?;
+        let mut source = node.open().map_err(at(link, "open the target of"))?;
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::CLOEXEC;
+        let base = link.file_name().unwrap_or_default();
+        let copy = openat(dir, base, flags, Mode::RUSR | Mode::WUSR).map_err(at(link, "create"))?;
+        let mut copy = File::from(copy);
+        io::copy(&mut source, &mut copy).map_err(|source| LayerError::Io {
+            action: "copy up",
+            entry: super::error::printable(link.as_os_str().as_bytes()),
+            source,
+        })?;
+        copy_attributes(&source, &copy).map_err(at(link, "set the attributes of"))
+    }
+
+    /// Counts bytes that are about to be copied: a few bytes of archive ask for any number.
+    fn charge(&mut self, bytes: u64) -> Result<(), LayerError> {
+        let Limits {
+            bytes: limit,
+            reserve,
+            ..
+        } = self.limits;
+        self.copied = self.copied.saturating_add(bytes);
+        if self.copied > limit {
+            return Err(LayerError::Limit {
+                limit,
+                unit: "bytes",
+            });
+        }
+        let free = super::place::free_space(&self.root);
+        if free < reserve.saturating_add(bytes) {
+            return Err(LayerError::NoSpace { free, reserve });
+        }
+        Ok(())
     }
 }
 
-/// The directory that a file belongs to once the links below are followed.
-fn merged_parent(below: &Rc<Merged>, path: &Path) -> Result<PathBuf, Errno> {
-    let parent = path.parent().unwrap_or(Path::new(""));
-    Ok(match merged::find(below, parent, true)? {
-        Some(found) if matches!(found.node, Node::Directory(_)) => found.path,
-        _ => parent.to_owned(),
-    })
-}
-
-/// Moves everything in `from` to `to`; what both have as directories is merged, otherwise that of
-/// `from` stays.
-fn merge(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
+/// Moves everything in `from` to `to`; what both have as directories is merged, `depth` levels
+/// deep at the most, otherwise that of `from` stays.
+fn merge(from: &OwnedFd, to: &OwnedFd, depth: usize) -> Result<(), Errno> {
+    let depth = depth.checked_sub(1).ok_or(Errno::NAMETOOLONG)?;
     for entry in Dir::read_from(from)? {
         let entry = entry?;
         let name = entry.file_name();
@@ -213,7 +282,7 @@ fn merge(from: &OwnedFd, to: &OwnedFd) -> Result<(), Errno> {
         let both = is_directory(from, name)? && is_directory(to, name)?;
         if both {
             let open = |at: &OwnedFd| openat(at, name, DIRECTORY, Mode::empty());
-            merge(&open(from)?, &open(to)?)?;
+            merge(&open(from)?, &open(to)?, depth)?;
             unlinkat(from, name, AtFlags::REMOVEDIR)?;
         } else {
             renameat(from, name, to, name)?;

@@ -18,6 +18,7 @@ mod header;
 mod name;
 mod pax;
 mod place;
+mod retained;
 mod scratch;
 mod sparse;
 mod stream;
@@ -45,7 +46,7 @@ pub fn extract(
     extract::Extractor::new(root, replaced, limits)?.run(&mut tar::Reader::new(archive))
 }
 
-/// What one layer may cost.
+/// What one layer may cost. Names that must be remembered have a limit of their own.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Bytes of the uncompressed archive, and of a sparse file.

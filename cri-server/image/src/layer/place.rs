@@ -21,6 +21,8 @@ use super::tar::Entry;
 const MAX_LINKS: usize = 40;
 /// Attempts at a path while renames elsewhere on the machine disturb its `..`.
 const MAX_RACES: usize = 1000;
+/// What a file system object takes besides its content, in bytes.
+const INODE: u64 = 512;
 pub(super) const OPAQUE: &str = "trusted.overlay.opaque";
 
 /// What already has a name that an entry wants.
@@ -124,9 +126,8 @@ impl Extractor {
     /// Notes a directory that no entry made.
     fn imply(&mut self, path: &[u8]) -> Result<(), LayerError> {
         self.count(BLOCK)?;
-        self.done.implied.push(to_path(path));
-        self.later.push(Later::implied(path.to_vec()));
-        Ok(())
+        self.retained.imply(path)?;
+        self.retained.later(path, Later::implied())
     }
 
     pub(super) fn existing(&mut self, dir: &[u8], base: &[u8]) -> Result<Existing, LayerError> {
@@ -169,7 +170,7 @@ impl Extractor {
     }
 
     /// Moves what is at a place out of the layer.
-    fn replace(&mut self, dir: &[u8], base: &[u8]) -> Result<(), LayerError> {
+    pub(super) fn replace(&mut self, dir: &[u8], base: &[u8]) -> Result<(), LayerError> {
         let n = self.replaced_count.to_string();
         self.replaced_count += 1;
         let parent = self
@@ -218,22 +219,24 @@ impl Extractor {
                 unit: "entries",
             });
         }
+        // The object itself takes space, too: a million empty files are not nothing.
+        self.unchecked += INODE;
+        self.use_space(bytes)
+    }
+
+    /// Counts bytes of disk space.
+    pub(super) fn use_space(&mut self, bytes: u64) -> Result<(), LayerError> {
         self.done.bytes += bytes;
         self.unchecked += bytes;
         if self.unchecked < CHECK_SPACE_EVERY {
             return Ok(());
         }
         self.unchecked = 0;
-        let (free, reserve) = (self.free_space(), self.limits.reserve);
+        let (free, reserve) = (free_space(&self.root), self.limits.reserve);
         if free < reserve.saturating_add(bytes) {
             return Err(LayerError::NoSpace { free, reserve });
         }
         Ok(())
-    }
-
-    fn free_space(&self) -> u64 {
-        // A file system that cannot say how much is free has nothing to compare with.
-        fstatvfs(&self.root).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
     }
 
     /// Turns a full disk into the error that says so.
@@ -245,13 +248,19 @@ impl Extractor {
         );
         if full {
             LayerError::NoSpace {
-                free: self.free_space(),
+                free: free_space(&self.root),
                 reserve: self.limits.reserve,
             }
         } else {
             error
         }
     }
+}
+
+/// Bytes that are free where `fd` is.
+pub(super) fn free_space(fd: &OwnedFd) -> u64 {
+    // A file system that cannot say how much is free has nothing to compare with.
+    fstatvfs(fd).map_or(u64::MAX, |fs| fs.f_bavail.saturating_mul(fs.f_frsize))
 }
 
 /// Opens a directory for what a path descriptor cannot do.

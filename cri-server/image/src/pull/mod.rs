@@ -262,8 +262,10 @@ impl Pull {
         if unpacked.extracted.opaque {
             dirs.clear();
         }
+        let limits = self.limits();
         let grafted = tokio::task::spawn_blocking(move || {
-            layer::graft(&unpacked.scratch.fs(), &mut unpacked.extracted, &dirs)?;
+            let Unpacked { scratch, extracted } = &mut unpacked;
+            layer::graft(&scratch.fs(), extracted, &dirs, limits)?;
             Ok(unpacked)
         });
         let Unpacked { scratch, extracted } =
@@ -290,16 +292,10 @@ impl Pull {
             .acquire()
             .await
             .map_err(|_| self.store_error()(StoreError::Closed))?;
-        let settings = &self.store.settings;
-        let limits = Limits {
-            bytes: settings.max_layer_bytes,
-            entries: settings.max_layer_entries,
-            reserve: settings.reserve_bytes,
-        };
         let scratch =
             Scratch::create(&self.store.layout, &self.store.trash).map_err(self.store_error())?;
         let (sink, chunks) = mpsc::channel(layer::QUEUE);
-        let unpacked = layer::unpack(blob, chunks, scratch, limits).map_err(|source| {
+        let unpacked = layer::unpack(blob, chunks, scratch, self.limits()).map_err(|source| {
             let error = StoreError::io("start a thread for", self.store.dir())(source);
             self.store_error()(error)
         })?;
@@ -310,6 +306,15 @@ impl Pull {
         match unpacked.await {
             Ok(outcome) => outcome.map_err(self.layer_error(blob.digest)),
             Err(_) => Err(self.store_error()(StoreError::Closed)),
+        }
+    }
+
+    fn limits(&self) -> Limits {
+        let settings = &self.store.settings;
+        Limits {
+            bytes: settings.max_layer_bytes,
+            entries: settings.max_layer_entries,
+            reserve: settings.reserve_bytes,
         }
     }
 

@@ -6,3 +6,4 @@ mod faults;
 mod image;
 mod life;
 mod node;
+mod records;

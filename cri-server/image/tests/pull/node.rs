@@ -10,7 +10,7 @@ use tempfile::TempDir;
 use crate::fake::archive;
 
 /// What a store has on disk.
-pub(crate) const DIRS: [&str; 4] = ["tmp", "layers", "records", "trash"];
+pub(crate) const DIRS: [&str; 5] = ["tmp", "layers", "aside", "records", "trash"];
 
 /// A store in a directory of its own.
 pub(crate) struct Node {

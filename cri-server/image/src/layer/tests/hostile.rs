@@ -171,6 +171,40 @@ fn limits_hold() {
 }
 
 #[test]
+fn names_of_implied_directories_are_limited_in_bytes() {
+    // Each entry is some 5 KB of archive, and makes twenty directories with long paths.
+    let archive = (0..2000).fold(Archive::new(), |archive, i| {
+        let dirs = format!("{i:0200}/").repeat(20);
+        archive
+            .pax(&[("path", format!("{dirs}f").as_bytes())])
+            .file("f", "")
+    });
+    let limits = Limits {
+        entries: 1_000_000,
+        ..LIMITS
+    };
+    let error = Place::new()
+        .extract_limited(&archive.bytes(), limits)
+        .unwrap_err();
+    let said = error.to_string();
+    assert!(matches!(error, LayerError::Limit { .. }), "{said}");
+    assert!(said.contains("bytes of names"), "{said}");
+}
+
+#[test]
+fn long_link_targets_and_attributes_count_as_disk_space() {
+    let place = Place::new();
+    let archive = Archive::new()
+        .dir("./", 0o755)
+        .symlink("short", "f")
+        .symlink("long", &"f".repeat(90))
+        .pax(&[("SCHILY.xattr.user.x", &[b'x'; 1000])])
+        .file("f", "");
+    let done = place.extract(archive).unwrap();
+    assert_eq!((done.inodes, done.bytes), (4, 3 * 4096));
+}
+
+#[test]
 fn an_archive_cut_anywhere_is_an_error_or_shorter() {
     let whole = Archive::new()
         .file("a", "x")
