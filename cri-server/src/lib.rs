@@ -25,6 +25,7 @@ pub mod host;
 pub mod id;
 pub mod layout;
 pub mod netns;
+pub mod open_files;
 pub mod pod;
 pub mod record;
 pub mod recover;

@@ -14,6 +14,7 @@ use skiff_cri_server::daemon::{Daemon, Lock, StartError, open_images};
 use skiff_cri_server::grpc::{Images, Listener, Runtime};
 use skiff_cri_server::host::Host;
 use skiff_cri_server::layout::Layout;
+use skiff_cri_server::open_files::OpenFiles;
 use skiff_cri_server::shim::binary::Binary;
 use skiff_cri_server::{recover, telemetry};
 use tokio::signal::unix::{SignalKind, signal};
@@ -99,7 +100,8 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let _locks = (Lock::take(&layout.root)?, Lock::take(&layout.state)?);
     layout.make().context("prepare the state directories")?;
     let daemon_path = std::env::current_exe().context("find skiffd's own path")?;
-    let shim = Arc::new(Binary::load(&config.runtime.shim.path(&daemon_path))?);
+    let files = OpenFiles::raise().context("raise the limit of open files to the hard limit")?;
+    let shim = Arc::new(Binary::load(&config.runtime.shim.path(&daemon_path), files)?);
     let listen = config.listen.clone();
     let images = open_images(&config)?;
     let daemon = Arc::new(Daemon::new(config, layout, &host, images.clone(), shim)?);

@@ -91,7 +91,7 @@ pub struct Cni(Arc<Inner>);
 struct Inner {
     host: Arc<Host>,
     cache: Cache,
-    /// Shared by ADD and DEL, exclusive for GC.
+    /// Shared by ADD and DEL, exclusive for the plugins' GC.
     gate: RwLock<()>,
     /// Pods this process has attached: they have an owner, so GC leaves them alone whatever its
     /// caller knew when it made its list.
@@ -174,21 +174,26 @@ impl Cni {
     }
 
     /// Detaches every recorded pod that is not in `valid`, then has the current network's plugins
-    /// (from 1.1.0 on) forget what no record names. Pods set up by this process are valid.
+    /// (from 1.1.0 on) forget what no record names. Pods set up by this process are valid. A network
+    /// that another runtime attaches pods to, too, must say `disableGC`, as the specification has
+    /// it: its plugins would forget that one's.
     pub async fn gc(&self, valid: &[String]) -> Result<(), Error> {
-        let _gate = self.0.gate.write().await;
         let mut keep: BTreeSet<String> = valid.iter().cloned().collect();
-        keep.extend(self.owned().iter().cloned());
         let mut errors = Vec::new();
         for id in self.0.cache.ids()? {
-            if !keep.contains(&id)
-                && let Err(error) = self.detach(&id, None).await
-            {
+            // A DEL like any other: pods come and go beside it, however long it takes.
+            let _gate = self.0.gate.read().await;
+            if keep.contains(&id) || self.owned().contains(&id) {
+                continue;
+            }
+            if let Err(error) = self.detach(&id, None).await {
                 errors.push(error);
                 // Still attached in part: what it holds is not for the plugins to forget.
                 keep.insert(id);
             }
         }
+        let _gate = self.0.gate.write().await;
+        keep.extend(self.owned().iter().cloned());
         if let Some(network) = self.network() {
             errors.extend(self.chain(&network).gc(&keep).await);
         }

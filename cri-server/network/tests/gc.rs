@@ -89,3 +89,26 @@ async fn an_abandoned_attachment_has_no_owner() {
     assert_eq!(lab.calls().last().unwrap(), "one DEL p1 /proc/self/ns/net");
     assert!(cni.cached().unwrap().is_empty());
 }
+
+/// The gate between GC and the rest is not held while orphans are detached one after another.
+#[tokio::test]
+async fn pods_are_attached_while_an_orphan_is_being_detached() {
+    let lab = Lab::new(&conflist("1.0.0", &["one"]));
+    lab.open().setup(&pod("stale")).await.unwrap();
+    lab.behave("one", "DEL", "until [ -e \"$LAB/go\" ]; do sleep 0.01; done");
+    let cni = lab.open();
+    let gc = cni.gc(&[]);
+    tokio::pin!(gc);
+    while !lab.calls().iter().any(|call| call.contains("DEL stale")) {
+        let pause = std::time::Duration::from_millis(5);
+        assert!(tokio::time::timeout(pause, gc.as_mut()).await.is_err());
+    }
+    tokio::select! {
+        biased;
+        _ = gc.as_mut() => panic!("the orphan was not being detached any more"),
+        attached = cni.setup(&pod("new")) => drop(attached.unwrap()),
+    }
+    std::fs::write(lab.path("go"), "").unwrap();
+    gc.await.unwrap();
+    assert_eq!(cni.cached().unwrap(), ["new"]);
+}

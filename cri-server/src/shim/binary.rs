@@ -12,6 +12,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 
 use super::ShimError;
+use crate::open_files::OpenFiles;
 
 /// Name of the binary beside the daemon's own.
 pub const NAME: &str = "skiff-shim";
@@ -20,11 +21,13 @@ pub const NAME: &str = "skiff-shim";
 #[derive(Debug)]
 pub struct Binary {
     memfd: File,
+    /// How many files its processes may open.
+    pub(super) files: OpenFiles,
 }
 
 impl Binary {
-    /// Copies the file at `path`.
-    pub fn load(path: &Path) -> Result<Self, ShimError> {
+    /// Copies the file at `path`, for processes that may open so many files.
+    pub fn load(path: &Path, files: OpenFiles) -> Result<Self, ShimError> {
         let failed = |source| ShimError::Binary {
             path: path.into(),
             source,
@@ -37,7 +40,7 @@ impl Binary {
         io::copy(&mut from, &mut memfd).map_err(failed)?;
         let all = SealFlags::SEAL | SealFlags::SHRINK | SealFlags::GROW | SealFlags::WRITE;
         fcntl_add_seals(&memfd, all).map_err(|e| failed(e.into()))?;
-        Ok(Self { memfd })
+        Ok(Self { memfd, files })
     }
 
     /// The path to execute: good in this process and in a child before its exec.
@@ -50,9 +53,13 @@ impl Binary {
 mod tests {
     use super::*;
 
+    fn files() -> OpenFiles {
+        OpenFiles::raise().unwrap()
+    }
+
     #[test]
     fn the_copy_runs_and_cannot_be_written() {
-        let binary = Binary::load(Path::new("/bin/true")).unwrap();
+        let binary = Binary::load(Path::new("/bin/true"), files()).unwrap();
         assert!(
             std::process::Command::new(binary.path())
                 .status()
@@ -69,7 +76,7 @@ mod tests {
 
     #[test]
     fn a_missing_binary_is_named() {
-        let error = Binary::load(Path::new("/no/skiff-shim")).unwrap_err();
+        let error = Binary::load(Path::new("/no/skiff-shim"), files()).unwrap_err();
         assert!(error.to_string().contains("/no/skiff-shim"), "{error}");
     }
 }

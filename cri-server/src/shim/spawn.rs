@@ -44,7 +44,10 @@ impl Spawn for Binary {
             // An interrupt typed at the daemon's terminal is not for the pods.
             .process_group(0)
             .spawn()?;
-        Ok((ours, Process::of_child(child)?))
+        let process = Process::of_child(child)?;
+        // In time: it starts nothing before it is adopted.
+        self.files.give(process.id.pid)?;
+        Ok((ours, process))
     }
 }
 
