@@ -39,6 +39,28 @@ pub enum Error {
         /// Name of the controller.
         controller: String,
     },
+    /// A memory limit below what is in use and cannot be given back.
+    #[error(
+        "cgroup {}: {usage} bytes of memory are in use, which cannot be brought down to {limit}; \
+         no limit was changed", path.display()
+    )]
+    MemoryInUse {
+        /// The container's cgroup.
+        path: PathBuf,
+        /// The limit asked for, in bytes.
+        limit: u64,
+        /// What is in use, in bytes.
+        usage: u64,
+    },
+    /// A change of limits failed, and some that had been made could not be undone.
+    #[error("{source}; these were changed before and could not be put back: {files}")]
+    NotPutBack {
+        /// Files of the cgroup.
+        files: String,
+        /// Why the change failed.
+        #[source]
+        source: Box<Error>,
+    },
     /// The command cannot be executed.
     #[error("execute {command:?}: {source}")]
     Command {

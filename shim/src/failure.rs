@@ -35,7 +35,7 @@ pub(crate) fn no_container(id: &str) -> Failure {
 pub(crate) fn of(error: &Error) -> Failure {
     let kind = match error {
         Error::Invalid { .. } => FailureKind::InvalidArgument,
-        Error::State { .. } => FailureKind::InvalidState,
+        Error::State { .. } | Error::MemoryInUse { .. } => FailureKind::InvalidState,
         Error::Child(failure) => return of_child(failure),
         _ => FailureKind::System,
     };

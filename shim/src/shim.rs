@@ -220,6 +220,7 @@ impl Shim {
             Call::KillExec { exec_id } => self.kill_exec(asker, exec_id),
             Call::Kill { id, signal, all } => self.kill(&id, signal, all),
             Call::Delete { id } => self.delete(asker, &id),
+            Call::Update(update) => self.update(&update),
             Call::ReopenLog { id } => self.reopen_log(&id),
             Call::State => Ok(Some(self.state())),
             Call::Shutdown => self.shutdown(asker),

@@ -7,7 +7,9 @@
 
 mod devices;
 mod hierarchy;
+mod oom_score;
 pub(crate) mod resources;
+mod update;
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -20,6 +22,9 @@ use crate::Error;
 use crate::error::Doing;
 use crate::oci_spec::runtime::LinuxResources;
 use resources::Write;
+
+pub use oom_score::set_oom_score_adj;
+pub use update::update;
 
 /// An open cgroup directory.
 #[derive(Debug)]
@@ -68,23 +73,6 @@ pub(crate) fn open(path: &Path) -> Result<Cgroup, Error> {
     })
 }
 
-/// Changes the limits of a running container's cgroup. Fields that are not set stay; rules for
-/// devices cannot be changed.
-pub fn update(path: &Path, limits: &LinuxResources) -> Result<(), Error> {
-    if limits
-        .devices()
-        .as_ref()
-        .is_some_and(|rules| !rules.is_empty())
-    {
-        return Err(Error::invalid(
-            "linux.resources.devices",
-            "cannot be changed later",
-        ));
-    }
-    let writes = resources::writes(limits)?;
-    open(path)?.write_all(&writes)
-}
-
 impl Cgroup {
     fn write_all(&self, writes: &[Write]) -> Result<(), Error> {
         for write in writes {
@@ -96,16 +84,14 @@ impl Cgroup {
                 done => done,
             }
             .or_else(|e| write.forgives(e))
-            .doing(|| {
-                format!(
-                    "write {:?} to {}/{}",
-                    write.value,
-                    self.path.display(),
-                    write.file
-                )
-            })?;
+            .doing(|| self.writing(write))?;
         }
         Ok(())
+    }
+
+    fn writing(&self, write: &Write) -> String {
+        let (value, path) = (&write.value, self.path.display());
+        format!("write {value:?} to {path}/{}", write.file)
     }
 
     fn write(&self, write: &Write) -> rustix::io::Result<()> {

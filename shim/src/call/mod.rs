@@ -10,3 +10,4 @@ mod reopen_log;
 mod shutdown;
 mod start;
 mod state;
+mod update;
