@@ -41,6 +41,7 @@ impl Layout {
             self.containers(),
             self.quarantine(),
             self.shims(),
+            self.all_pod_files(),
         ] {
             private.create(&dir).map_err(|e| {
                 io::Error::new(e.kind(), format!("make directory {}: {e}", dir.display()))
@@ -54,9 +55,19 @@ impl Layout {
         self.root.join("state/pods")
     }
 
-    /// The directory of one pod's record and files.
+    /// The record of one pod.
     pub fn pod(&self, id: &Id) -> PathBuf {
-        self.pods().join(id.as_str())
+        self.pods().join(format!("{id}.{RECORD}"))
+    }
+
+    /// The files of all pods.
+    pub fn all_pod_files(&self) -> PathBuf {
+        self.state.join("pods")
+    }
+
+    /// The directory of the files that one pod's containers share: what no reboot needs.
+    pub fn pod_files(&self, id: &Id) -> PathBuf {
+        self.all_pod_files().join(id.as_str())
     }
 
     /// All container records.
@@ -64,9 +75,14 @@ impl Layout {
         self.root.join("state/containers")
     }
 
-    /// The directory of one container's record and files.
+    /// The record of one container.
     pub fn container(&self, id: &Id) -> PathBuf {
-        self.containers().join(id.as_str())
+        self.containers().join(format!("{id}.{RECORD}"))
+    }
+
+    /// The exit record that a shim writes for a container.
+    pub fn container_exit(&self, id: &Id) -> PathBuf {
+        self.containers().join(format!("{id}.{EXIT}"))
     }
 
     /// Records that could not be read.
@@ -94,16 +110,16 @@ impl Layout {
 pub const NETNS_PREFIX: &str = "skiff-";
 /// Prefix of the names of our cgroups.
 pub const CGROUP_PREFIX: &str = "skiff-";
-/// Name of a pod record in its directory.
-pub const POD_RECORD: &str = "pod.json";
-/// Name of a container record in its directory.
-pub const CONTAINER_RECORD: &str = "container.json";
-/// The request that a record came from, as protocol buffer.
-pub const REQUEST: &str = "request.pb";
-/// The runtime-spec configuration of a container.
-pub const SPEC: &str = "config.json";
-/// The exit record that a shim writes for a container.
-pub const EXIT_RECORD: &str = "exit.json";
+/// What the file names of records end with, after the id.
+const RECORD: &str = "json";
+/// What the file names of exit records end with.
+const EXIT: &str = "exit";
+
+/// Whose record is at this path; `None` when that is not the name of a record.
+pub fn recorded(path: &Path) -> Option<Id> {
+    let name = path.file_name()?.to_str()?;
+    Id::parse(name.strip_suffix(RECORD)?.strip_suffix('.')?)
+}
 
 /// The listening socket in the run directory of a shim.
 pub fn shim_socket(run_dir: &Path) -> PathBuf {

@@ -1,15 +1,24 @@
 //! Records: what the daemon must still know after it was killed.
 //!
-//! A record is a JSON file with a `version`, written under a temporary name in its directory and
-//! renamed into place. Nothing is synced (ARCHITECTURE.md, invariants): a reader meets the old
-//! record, the new one, or after a power cut a torn one, which [`read`] reports as malformed.
+//! A record is a file of lines, each a JSON value. The first, written once, is the record's birth:
+//! its version and what never changes. Every further line is the record as it was then, and the
+//! last whole one is the record. So a change is one write to a file that is there, which costs a
+//! tenth of making a file and renaming it over another (ext4 starts to write out at once what is
+//! renamed over something). Nothing is synced (ARCHITECTURE.md, invariants): a reader meets the
+//! record before a change or after it, or after a power cut a torn one, which [`read`] reports as
+//! malformed when not even one record is whole.
 
-use std::fs;
-use std::io;
+use std::borrow::Cow;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Seek, Write};
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
+use prost::Message;
+use serde::de::{DeserializeOwned, Error};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::id::Id;
 
@@ -65,62 +74,85 @@ impl RecordError {
 
 /// A type that is kept in a file of its own.
 pub trait Record: Serialize + DeserializeOwned {
+    /// What is known when the record is made and never changes.
+    type Birth: Serialize + DeserializeOwned;
     /// The version written, and the newest that can be read.
     const VERSION: u32;
 }
+
+/// A request in a record, as the protocol buffer it came as.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Request<M>(pub M);
+
+impl<M: Message> Serialize for Request<M> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&BASE64.encode(self.0.encode_to_vec()))
+    }
+}
+
+impl<'de, M: Message + Default> Deserialize<'de> for Request<M> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = Cow::<str>::deserialize(deserializer)?;
+        let bytes = BASE64.decode(&*text).map_err(D::Error::custom)?;
+        M::decode(&*bytes).map(Self).map_err(D::Error::custom)
+    }
+}
+
+/// Longest file that is only added to, in bytes; a longer one is written anew.
+const LONGEST: u64 = 256 * 1024;
 
 #[derive(Deserialize)]
 struct Header {
     version: u32,
 }
 
-#[derive(Serialize)]
-struct Envelope<'a, R> {
+#[derive(Serialize, Deserialize)]
+struct First<B> {
     version: u32,
-    #[serde(flatten)]
-    record: &'a R,
+    birth: B,
 }
 
-/// Replaces the record at `path`.
-pub fn write<R: Record>(path: &Path, record: &R) -> Result<(), RecordError> {
-    let malformed = |source| RecordError::Malformed {
-        path: path.into(),
-        source,
-    };
-    let json = serde_json::to_vec(&Envelope {
-        version: R::VERSION,
-        record,
-    })
-    .map_err(malformed)?;
-    write_bytes(path, &json)
+/// Makes the record at `path`, where there must be none.
+pub fn create<R: Record>(path: &Path, birth: &R::Birth, record: &R) -> Result<(), RecordError> {
+    let lines = lines(path, birth, record)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    let made = options.open(path);
+    made.and_then(|mut file| file.write_all(&lines))
+        .map_err(failed("write record", path))
 }
 
-/// Replaces the file at `path`, so that a reader sees all of `bytes` or what was there before.
-pub fn write_bytes(path: &Path, bytes: &[u8]) -> Result<(), RecordError> {
+/// Changes the record at `path`.
+pub fn append<R: Record>(path: &Path, record: &R) -> Result<(), RecordError> {
+    let mut line = vec![b'\n'];
+    serde_json::to_writer(&mut line, record).map_err(malformed(path))?;
+    let opened = OpenOptions::new().append(true).open(path);
+    let length = opened
+        .and_then(|mut file| {
+            // One write, so that a line is all there or torn at its end. It begins with the line
+            // break: the line before may be one that a full disk has torn.
+            file.write_all(&line)?;
+            file.stream_position()
+        })
+        .map_err(failed("write record", path))?;
+    if length <= LONGEST {
+        return Ok(());
+    }
+    let (birth, _) = read::<R>(path)?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
-    fs::write(&temporary, bytes)
+    fs::write(&temporary, lines(path, &birth, record)?)
         .and_then(|()| fs::rename(&temporary, path))
-        .map_err(|source| RecordError::Io {
-            action: "write record",
-            path: path.into(),
-            source,
-        })
+        .map_err(failed("shorten record", path))
 }
 
 /// Reads the record at `path`.
-pub fn read<R: Record>(path: &Path) -> Result<R, RecordError> {
-    let json = fs::read(path).map_err(|source| RecordError::Io {
-        action: "read record",
-        path: path.into(),
-        source,
-    })?;
-    let malformed = |source| RecordError::Malformed {
-        path: path.into(),
-        source,
-    };
-    let Header { version } = serde_json::from_slice(&json).map_err(malformed)?;
+pub fn read<R: Record>(path: &Path) -> Result<(R::Birth, R), RecordError> {
+    let text = fs::read(path).map_err(failed("read record", path))?;
+    let mut lines = text.split(|byte| *byte == b'\n');
+    let first = lines.next().unwrap_or_default();
+    let Header { version } = serde_json::from_slice(first).map_err(malformed(path))?;
     if version > R::VERSION {
         return Err(RecordError::Newer {
             path: path.into(),
@@ -128,12 +160,48 @@ pub fn read<R: Record>(path: &Path) -> Result<R, RecordError> {
             known: R::VERSION,
         });
     }
-    serde_json::from_slice(&json).map_err(malformed)
+    let First { birth, .. } =
+        serde_json::from_slice::<First<R::Birth>>(first).map_err(malformed(path))?;
+    let mut torn = serde_json::from_slice::<R>(b"");
+    for line in lines.rev() {
+        torn = serde_json::from_slice(line);
+        if torn.is_ok() {
+            break;
+        }
+    }
+    Ok((birth, torn.map_err(malformed(path))?))
+}
+
+fn lines<R: Record>(path: &Path, birth: &R::Birth, record: &R) -> Result<Vec<u8>, RecordError> {
+    let first = First {
+        version: R::VERSION,
+        birth,
+    };
+    let mut lines = serde_json::to_vec(&first).map_err(malformed(path))?;
+    lines.push(b'\n');
+    serde_json::to_writer(&mut lines, record).map_err(malformed(path))?;
+    Ok(lines)
+}
+
+fn failed(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> RecordError {
+    move |source| RecordError::Io {
+        action,
+        path: path.into(),
+        source,
+    }
+}
+
+fn malformed(path: &Path) -> impl FnOnce(serde_json::Error) -> RecordError {
+    move |source| RecordError::Malformed {
+        path: path.into(),
+        source,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use proptest::prelude::*;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Thing {
@@ -141,39 +209,77 @@ mod tests {
     }
 
     impl Record for Thing {
+        type Birth = u64;
         const VERSION: u32 = 2;
     }
 
-    #[test]
-    fn what_is_written_is_read_and_leaves_no_temporary_file() {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("thing.json");
-        for name in ["a", "b"] {
-            write(&path, &Thing { name: name.into() }).unwrap();
-            assert_eq!(read::<Thing>(&path).unwrap().name, name);
-        }
-        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    fn thing(name: &str) -> Thing {
+        Thing { name: name.into() }
     }
 
     #[test]
-    fn every_torn_record_is_malformed() {
+    fn the_last_change_counts_and_the_birth_stays() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("thing.json");
-        write(
-            &path,
-            &Thing {
-                name: "whole".into(),
-            },
-        )
-        .unwrap();
-        let whole = fs::read(&path).unwrap();
-        for length in 0..whole.len() {
-            fs::write(&path, &whole[..length]).unwrap();
-            let got = read::<Thing>(&path);
-            assert!(
-                matches!(got, Err(RecordError::Malformed { .. })),
-                "{length}: {got:?}"
-            );
+        create(&path, &7, &thing("a")).unwrap();
+        assert_eq!(read::<Thing>(&path).unwrap(), (7, thing("a")));
+        append(&path, &thing("b")).unwrap();
+        append(&path, &thing("c")).unwrap();
+        assert_eq!(read::<Thing>(&path).unwrap(), (7, thing("c")));
+    }
+
+    #[test]
+    fn a_record_is_made_once_and_changed_only_when_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("thing.json");
+        assert!(append(&path, &thing("a")).unwrap_err().is_missing());
+        create(&path, &7, &thing("a")).unwrap();
+        assert!(create(&path, &8, &thing("b")).is_err());
+        assert_eq!(read::<Thing>(&path).unwrap(), (7, thing("a")));
+    }
+
+    #[test]
+    fn a_record_that_changes_for_ever_stays_short() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("thing.json");
+        let long = "x".repeat(10_000);
+        create(&path, &7, &thing("a")).unwrap();
+        for turn in 0..100 {
+            append(&path, &thing(&format!("{long}{turn}"))).unwrap();
+            assert!(fs::metadata(&path).unwrap().len() <= LONGEST);
+        }
+        assert_eq!(
+            read::<Thing>(&path).unwrap(),
+            (7, thing(&format!("{long}99")))
+        );
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    proptest! {
+        /// Wherever a record is cut, it is one that it has been, or none; and a change after a
+        /// torn one is not lost with it.
+        #[test]
+        fn a_torn_record_is_an_earlier_one_or_none(
+            names in prop::collection::vec("[ -~\\n]{0,12}", 1..5),
+            cut in any::<prop::sample::Index>(),
+        ) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("thing.json");
+            create(&path, &7, &thing(&names[0])).unwrap();
+            for name in &names[1..] {
+                append(&path, &thing(name)).unwrap();
+            }
+            let whole = fs::read(&path).unwrap();
+            fs::write(&path, &whole[..cut.index(whole.len())]).unwrap();
+            match read::<Thing>(&path) {
+                Ok((7, Thing { name })) => {
+                    prop_assert!(names.contains(&name));
+                    append(&path, &thing("after")).unwrap();
+                    prop_assert_eq!(read::<Thing>(&path).unwrap(), (7, thing("after")));
+                }
+                Err(RecordError::Malformed { .. }) => {}
+                other => prop_assert!(false, "{:?}", other),
+            }
         }
     }
 

@@ -4,6 +4,7 @@ mod support;
 
 use skiff_cri::v1 as cri;
 use skiff_cri::v1::runtime_service_server::RuntimeService;
+use skiff_cri_server::pod::record::PodRecord;
 use skiff_shim_proto::message::{Failure, FailureKind};
 use support::{Node, container, entries, host_pod, pod, refused};
 use tonic::{Code, Request};
@@ -159,9 +160,9 @@ fn a_killed_shim_ends_its_containers_with_a_reason_and_no_others() {
     );
     daemon.start(&ca).unwrap();
     daemon.start(&cb).unwrap();
-    let record = std::fs::read(node.path("root/state/pods").join(&a).join("pod.json")).unwrap();
-    let record: serde_json::Value = serde_json::from_slice(&record).unwrap();
-    let shim = record["shim"]["id"].as_str().unwrap().to_owned();
+    let record = node.path("root/state/pods").join(format!("{a}.json"));
+    let (_, record) = PodRecord::read(&record).unwrap();
+    let shim = record.shim.id;
     assert!(entries(&node.path("state/shims")).contains(&shim));
     node.shims.kill(&a);
     let status = daemon.wait_for(&ca, cri::ContainerState::ContainerExited);

@@ -194,14 +194,14 @@ fn a_record_that_cannot_be_read_is_put_aside_and_its_pod_removed() {
     );
     daemon.create(&torn, &container("c")).unwrap();
     daemon.kill();
-    let record = node.path("root/state/pods").join(&torn).join("pod.json");
+    let record = node.path("root/state/pods").join(format!("{torn}.json"));
     let bytes = std::fs::read(&record).unwrap();
     std::fs::write(&record, &bytes[..bytes.len() / 2]).unwrap();
     let daemon = node.start();
     assert_eq!(daemon.pods(), [whole.as_str()]);
     assert_eq!(
         entries(&node.path("root/state/quarantine")),
-        [torn.as_str()]
+        [format!("{torn}.json")]
     );
     assert_eq!(node.shims.pods(), [whole.as_str()]);
     assert_eq!(entries(&node.path("root/cni")), [format!("{whole}.json")]);
@@ -224,8 +224,7 @@ fn a_container_record_that_cannot_be_read_costs_only_that_container() {
     daemon.kill();
     std::fs::write(
         node.path("root/state/containers")
-            .join(&torn)
-            .join("container.json"),
+            .join(format!("{torn}.json")),
         "",
     )
     .unwrap();
@@ -235,6 +234,9 @@ fn a_container_record_that_cannot_be_read_costs_only_that_container() {
         daemon.status(&whole).unwrap().state(),
         cri::ContainerState::ContainerRunning
     );
-    assert_eq!(entries(&node.path("root/state/quarantine")), [torn]);
+    assert_eq!(
+        entries(&node.path("root/state/quarantine")),
+        [format!("{torn}.json")]
+    );
     daemon.create(&id, &container("torn")).unwrap();
 }

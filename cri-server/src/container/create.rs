@@ -8,13 +8,10 @@
 //! The record is written before the snapshot and the cgroup it names are made, so a daemon that
 //! dies between two steps leaves nothing that the next one does not know of.
 
-use std::fs::DirBuilder;
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
-use prost::Message;
 use skiff_cri::v1 as cri;
 use skiff_image::{Image, Snapshot};
 use skiff_shim_proto::message::{Create, Rootfs};
@@ -22,7 +19,7 @@ use skiff_spec::{Input, PodFacts, Signal, SpecError, User, container_spec, resol
 
 use super::error::ContainerError;
 use super::image::{image_config, image_name};
-use super::record::{ContainerRecord, UserRecord};
+use super::record::{ContainerBirth, ContainerRecord, UserRecord};
 use super::remains::{discard, give_back};
 use super::state::State;
 use super::view::Facts;
@@ -30,7 +27,7 @@ use crate::cgroup;
 use crate::daemon::Daemon;
 use crate::host::device;
 use crate::id::Id;
-use crate::layout::{CONTAINER_RECORD, EXIT_RECORD, REQUEST, SPEC};
+use crate::record::Request;
 use crate::shim::{Client, ShimError};
 
 /// What a container is to be made of.
@@ -113,17 +110,20 @@ impl Held {
 
     fn record(self, daemon: &Daemon) -> Result<Recorded, ContainerError> {
         let recorded = self.specify(daemon).and_then(|(record, spec)| {
-            write(daemon, &record, &self.plan.config, &spec).inspect_err(|_| {
-                discard(&daemon.layout.container(&record.id), CONTAINER_RECORD);
-            })?;
-            Ok((record, spec))
+            let birth = ContainerBirth {
+                request: Request(self.plan.config.clone()),
+                spec,
+            };
+            let made = record.create(&daemon.layout, &birth);
+            made.inspect_err(|_| discard(&daemon.layout, &record.id))?;
+            Ok((record, birth))
         });
         match recorded {
-            Ok((record, spec)) => Ok(Recorded {
+            Ok((record, birth)) => Ok(Recorded {
                 image: self.image,
                 record,
-                config: self.plan.config,
-                spec,
+                config: birth.request.0,
+                spec: birth.spec,
             }),
             Err(error) => {
                 daemon.images.release(self.plan.id.as_str());
@@ -245,34 +245,6 @@ fn new_record(
     }
 }
 
-fn write(
-    daemon: &Daemon,
-    record: &ContainerRecord,
-    config: &cri::ContainerConfig,
-    spec: &Spec,
-) -> Result<(), ContainerError> {
-    let dir = daemon.layout.container(&record.id);
-    let file = |action, path: PathBuf| {
-        move |source| ContainerError::File {
-            action,
-            path,
-            source,
-        }
-    };
-    DirBuilder::new()
-        .mode(0o700)
-        .create(&dir)
-        .map_err(file("make directory", dir.clone()))?;
-    let put = |name, bytes: Vec<u8>| {
-        let path = dir.join(name);
-        std::fs::write(&path, bytes).map_err(file("write", path))
-    };
-    put(REQUEST, config.encode_to_vec())?;
-    let json = serde_json::to_vec(spec).map_err(std::io::Error::from);
-    put(SPEC, json.map_err(file("write", dir.join(SPEC)))?)?;
-    Ok(record.write(&daemon.layout)?)
-}
-
 impl Recorded {
     fn prepare(self, daemon: &Daemon) -> Result<Prepared, ContainerError> {
         match daemon.images.prepare(self.record.id.as_str(), &self.image) {
@@ -318,7 +290,7 @@ impl Prepared {
             log_path: record.log_path.clone(),
             stdin: recorded.config.stdin,
             stdin_once: recorded.config.stdin_once,
-            exit_path: daemon.layout.container(&id).join(EXIT_RECORD),
+            exit_path: daemon.layout.container_exit(&id),
         };
         let process = match client.create(create).await {
             Ok(process) => process,

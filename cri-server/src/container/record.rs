@@ -1,19 +1,20 @@
 //! What must be known of a container after the daemon was killed.
 //!
-//! Beside the record, `<root>/state/containers/<id>/` holds the request as it came (`request.pb`),
-//! the specification made of it (`config.json`), both written once before the record, and the
-//! exit record of the shim (`exit.json`).
+//! The record is `<root>/state/containers/<id>.json`; its birth is the request as it came and the
+//! specification made of it. Beside it is the exit record of the shim, `<id>.exit`.
 
 use std::path::{Path, PathBuf};
 
+use oci_spec::runtime::Spec;
 use serde::{Deserialize, Serialize};
+use skiff_cri::v1 as cri;
 use skiff_shim_proto::record::ExitRecord;
 
 use super::exit::Exit;
 use super::state::State;
 use crate::id::Id;
-use crate::layout::{CONTAINER_RECORD, Layout};
-use crate::record::{self, Record, RecordError};
+use crate::layout::{Layout, recorded};
+use crate::record::{self, Record, RecordError, Request};
 
 /// A container on disk.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -66,33 +67,40 @@ pub fn read_exit(path: &Path) -> Option<Exit> {
     }
 }
 
+/// What a container came from.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ContainerBirth {
+    /// The request.
+    pub request: Request<cri::ContainerConfig>,
+    /// The runtime-spec configuration made of it.
+    pub spec: Spec,
+}
+
 impl Record for ContainerRecord {
+    type Birth = ContainerBirth;
     const VERSION: u32 = 1;
 }
 
 impl ContainerRecord {
-    /// Where the record of a container is.
-    pub fn path(layout: &Layout, id: &Id) -> PathBuf {
-        layout.container(id).join(CONTAINER_RECORD)
+    /// Makes the record on disk.
+    pub fn create(&self, layout: &Layout, birth: &ContainerBirth) -> Result<(), RecordError> {
+        record::create(&layout.container(&self.id), birth, self)
     }
 
-    /// Replaces the record on disk.
+    /// Changes the record on disk.
     pub fn write(&self, layout: &Layout) -> Result<(), RecordError> {
-        record::write(&Self::path(layout, &self.id), self)
+        record::append(&layout.container(&self.id), self)
     }
 
-    /// Reads the record in `dir`, which must be the container's of that record.
-    pub fn read(dir: &Path) -> Result<Self, RecordError> {
-        let path = dir.join(CONTAINER_RECORD);
-        let record: Self = record::read(&path)?;
-        if dir
-            .file_name()
-            .is_some_and(|name| name == record.id.as_str())
-        {
-            return Ok(record);
+    /// Reads the record at `path`, which must be the container's of that name, with what it came
+    /// from.
+    pub fn read(path: &Path) -> Result<(ContainerBirth, Self), RecordError> {
+        let (birth, record) = record::read::<Self>(path)?;
+        if recorded(path).as_ref() == Some(&record.id) {
+            return Ok((birth, record));
         }
         Err(RecordError::Misplaced {
-            path,
+            path: path.into(),
             id: record.id,
         })
     }

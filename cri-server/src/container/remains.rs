@@ -1,13 +1,11 @@
 //! What a container holds outside its shim, and giving that back.
 
-use std::path::Path;
-
 use super::error::ContainerError;
 use crate::daemon::Daemon;
 use crate::id::Id;
-use crate::layout::CONTAINER_RECORD;
+use crate::layout::Layout;
 
-/// Removes what a container holds outside its shim: snapshot, image, directory.
+/// Removes what a container holds outside its shim: snapshot, image, records.
 pub fn give_back(daemon: &Daemon, id: &Id) -> Result<(), ContainerError> {
     daemon
         .images
@@ -18,13 +16,13 @@ pub fn give_back(daemon: &Daemon, id: &Id) -> Result<(), ContainerError> {
             source,
         })?;
     daemon.images.release(id.as_str());
-    discard(&daemon.layout.container(id), CONTAINER_RECORD);
+    discard(&daemon.layout, id);
     Ok(())
 }
 
-/// Removes a record's directory, the record first: a directory without one is a left-over, one
-/// with a record and nothing else would be a broken container.
-pub fn discard(dir: &Path, record: &str) {
-    let _ = std::fs::remove_file(dir.join(record));
-    let _ = std::fs::remove_dir_all(dir);
+/// Removes a container's records, its own first: an exit record alone is a left-over, a record
+/// without what it names would be a broken container.
+pub fn discard(layout: &Layout, id: &Id) {
+    let _ = std::fs::remove_file(layout.container(id));
+    let _ = std::fs::remove_file(layout.container_exit(id));
 }

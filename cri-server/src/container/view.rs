@@ -10,6 +10,9 @@ use super::record::{ContainerRecord, UserRecord};
 use super::state::State;
 use crate::id::Id;
 
+/// The reason given for a container of which nobody can tell how it is.
+const UNKNOWN: &str = "ContainerStatusUnknown";
+
 /// What does not change in a container's life.
 #[derive(Debug)]
 pub struct Facts {
@@ -109,7 +112,7 @@ impl ContainerView {
     /// The state in the words of the CRI.
     pub fn cri_state(&self) -> cri::ContainerState {
         match self.state {
-            State::Creating => cri::ContainerState::ContainerUnknown,
+            State::Creating | State::Unknown { .. } => cri::ContainerState::ContainerUnknown,
             State::Created { .. } | State::Starting { .. } => cri::ContainerState::ContainerCreated,
             State::Running { .. } => cri::ContainerState::ContainerRunning,
             State::Exited { .. } => cri::ContainerState::ContainerExited,
@@ -145,6 +148,7 @@ impl ContainerView {
                 &*exit.reason,
                 &*exit.message,
             ),
+            State::Unknown { started_at, why } => (*started_at, 0, 0, UNKNOWN, &**why),
             State::Creating | State::Created { .. } | State::Starting { .. } => (0, 0, 0, "", ""),
         };
         let linux = facts.config.linux.as_ref();

@@ -12,7 +12,6 @@ use crate::container::state::{Denied, Event, step};
 use crate::container::stop::{Action, Stop};
 use crate::container::{ContainerError, ContainerView, Exit, State};
 use crate::id::Id;
-use crate::layout::EXIT_RECORD;
 use crate::shim::ShimError;
 
 const SIGKILL: i32 = 9;
@@ -191,7 +190,7 @@ impl PodTask {
     /// Enters the end of a container that nobody tells of: from its exit record, or as nobody
     /// knows it.
     pub(super) fn settle_exit(&mut self, id: &Id, unknown: fn(Option<i64>, i64) -> Exit) {
-        let path = self.daemon.layout.container(id).join(EXIT_RECORD);
+        let path = self.daemon.layout.container_exit(id);
         let recorded = crate::container::record::read_exit(&path);
         let started_at = match self.containers.get(id).map(|slot| &slot.view.state) {
             Some(State::Running { started_at, .. }) => Some(*started_at),

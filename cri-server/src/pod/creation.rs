@@ -121,7 +121,7 @@ impl PodTask {
 
     fn pod_facts(&self) -> PodFacts {
         let config = &self.handle.facts().config;
-        let dir = self.daemon.layout.pod(&self.record.id);
+        let dir = self.daemon.layout.pod_files(&self.record.id);
         let network = match &self.record.netns {
             Some(path) => PodNetwork::Namespace(path.clone()),
             None => PodNetwork::Host,

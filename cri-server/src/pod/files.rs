@@ -7,11 +7,11 @@ use skiff_cni::files::{BadValue, hostname, hosts, resolv_conf};
 use skiff_cri::v1::PodSandboxConfig;
 use skiff_spec::SpecError;
 
-/// Name of the hostname file in a pod's directory.
+/// Name of the hostname file in the directory of a pod's files.
 pub const HOSTNAME: &str = "hostname";
-/// Name of the hosts file in a pod's directory.
+/// Name of the hosts file in the directory of a pod's files.
 pub const HOSTS: &str = "hosts";
-/// Name of the resolver file in a pod's directory.
+/// Name of the resolver file in the directory of a pod's files.
 pub const RESOLV_CONF: &str = "resolv.conf";
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOST_HOSTS: &str = "/etc/hosts";
@@ -63,7 +63,7 @@ pub fn host_name() -> String {
         .into_owned()
 }
 
-/// Writes the files into the pod's directory, for a pod with these addresses or, without any, in
+/// Makes the directory of the pod's files and writes them, for a pod with these addresses or, without any, in
 /// the host's network. The latter gets the host's own files.
 pub fn write(
     dir: &Path,
@@ -82,6 +82,7 @@ pub fn write(
         Some(ips) => hosts(name, ips).map_err(bad)?.into_bytes(),
         None => of_host(HOST_HOSTS),
     };
+    std::fs::create_dir(dir).map_err(|e| FilesError::Write(dir.into(), e))?;
     put(dir.join(RESOLV_CONF), &resolver)?;
     put(dir.join(HOSTS), &hosts)?;
     put(dir.join(HOSTNAME), hostname(name).map_err(bad)?.as_bytes())
@@ -92,7 +93,7 @@ fn put(path: PathBuf, bytes: &[u8]) -> Result<(), FilesError> {
     use std::io::Write;
     use std::os::unix::fs::OpenOptionsExt;
     let mut options = std::fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(0o644);
+    options.write(true).create_new(true).mode(0o644);
     let written = options
         .open(&path)
         .and_then(|mut file| file.write_all(bytes));
@@ -119,8 +120,9 @@ mod tests {
             ..<_>::default()
         };
         let ips = ["10.0.0.7".parse().unwrap()];
-        write(dir.path(), &config, &pod_hostname(&config), Some(&ips)).unwrap();
-        let read = |name| std::fs::read_to_string(dir.path().join(name)).unwrap();
+        let dir = dir.path().join("pod");
+        write(&dir, &config, &pod_hostname(&config), Some(&ips)).unwrap();
+        let read = |name| std::fs::read_to_string(dir.join(name)).unwrap();
         assert_eq!(read(RESOLV_CONF), "nameserver 10.96.0.10\n");
         assert!(read(HOSTS).contains("10.0.0.7\tweb\n"));
         assert_eq!(read(HOSTNAME), "web\n");

@@ -5,13 +5,11 @@ use std::sync::Arc;
 
 use super::error::PodError;
 use super::state::{Event, State, step};
-use super::stop::{Remains, bury, give_back};
+use super::stop::{Remains, bury, discard, give_back};
 use super::task::{Answer, Done, PodTask};
 use crate::cgroup;
-use crate::container::remains::discard;
 use crate::container::{ContainerError, Exit};
 use crate::id::Id;
-use crate::layout::POD_RECORD;
 
 impl PodTask {
     pub(super) fn stop(&mut self, answer: Answer<(), PodError>) {
@@ -152,7 +150,7 @@ impl PodTask {
     fn vanish(&mut self) {
         let record = &self.record;
         cgroup::remove_own(&self.daemon.cgroup_root, &record.cgroup_parent, &record.id);
-        discard(&self.daemon.layout.pod(&self.record.id), POD_RECORD);
+        discard(&self.daemon.layout, &self.record.id);
         self.daemon
             .store
             .forget(self.handle.name(), &self.record.id);

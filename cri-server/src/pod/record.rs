@@ -1,17 +1,17 @@
 //! What must be known of a pod after the daemon was killed.
 //!
-//! Beside the record, `<root>/state/pods/<id>/` holds the request as it came (`request.pb`),
-//! written once before the record, and the pod's files.
+//! The record is `<root>/state/pods/<id>.json`; its birth is the request as it came.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use skiff_cri::v1 as cri;
 
 use super::state::State;
 use crate::id::Id;
-use crate::layout::{Layout, POD_RECORD};
-use crate::record::{self, Record, RecordError};
+use crate::layout::{Layout, recorded};
+use crate::record::{self, Record, RecordError, Request};
 use crate::shim::process::ProcessId;
 
 /// A pod on disk.
@@ -51,27 +51,35 @@ pub struct ShimRecord {
 }
 
 impl Record for PodRecord {
+    type Birth = Request<cri::PodSandboxConfig>;
     const VERSION: u32 = 1;
 }
 
 impl PodRecord {
-    /// Replaces the record on disk.
-    pub fn write(&self, layout: &Layout) -> Result<(), RecordError> {
-        record::write(&layout.pod(&self.id).join(POD_RECORD), self)
+    /// Makes the record on disk.
+    pub fn create(
+        &self,
+        layout: &Layout,
+        request: &cri::PodSandboxConfig,
+    ) -> Result<(), RecordError> {
+        let birth = Request(request.clone());
+        record::create(&layout.pod(&self.id), &birth, self)
     }
 
-    /// Reads the record in `dir`, which must be the pod's of that record.
-    pub fn read(dir: &Path) -> Result<Self, RecordError> {
-        let path = dir.join(POD_RECORD);
-        let record: Self = record::read(&path)?;
-        if dir
-            .file_name()
-            .is_some_and(|name| name == record.id.as_str())
-        {
-            return Ok(record);
+    /// Changes the record on disk.
+    pub fn write(&self, layout: &Layout) -> Result<(), RecordError> {
+        record::append(&layout.pod(&self.id), self)
+    }
+
+    /// Reads the record at `path`, which must be the pod's of that name, with the request it
+    /// came from.
+    pub fn read(path: &Path) -> Result<(cri::PodSandboxConfig, Self), RecordError> {
+        let (Request(request), record) = record::read::<Self>(path)?;
+        if recorded(path).as_ref() == Some(&record.id) {
+            return Ok((request, record));
         }
         Err(RecordError::Misplaced {
-            path,
+            path: path.into(),
             id: record.id,
         })
     }

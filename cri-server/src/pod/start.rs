@@ -12,7 +12,6 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use prost::Message;
 use skiff_cri::v1 as cri;
 use skiff_shim_proto::message::Adopt;
 use skiff_spec::{SpecError, check_sandbox, pod_namespaces, pod_sysctls};
@@ -21,11 +20,10 @@ use super::error::PodError;
 use super::files::{self, FilesError};
 use super::record::{PodRecord, ShimRecord};
 use super::state::State;
-use super::stop::{Remains, give_back};
+use super::stop::{Remains, discard, give_back};
 use super::view::Facts;
 use crate::cgroup;
 use crate::daemon::Daemon;
-use crate::layout::REQUEST;
 use crate::shim::Shim;
 
 /// What a pod is going to be: the request, checked.
@@ -143,8 +141,9 @@ impl Taken {
             state: State::Starting,
         };
         let mut adopted = Adopted { plan, shim, record };
-        if let Err(error) = adopted.write_first_record(daemon) {
-            return Err(adopted.fail(daemon, error).await);
+        let config = &adopted.plan.facts.config;
+        if let Err(error) = adopted.record.create(&daemon.layout, config) {
+            return Err(adopted.fail(daemon, error.into()).await);
         }
         match adopted.shim.client.adopt(adopted.plan.adopt.clone()).await {
             Ok(init_pid) => {
@@ -165,22 +164,6 @@ impl Taken {
 }
 
 impl Adopted {
-    fn write_first_record(&self, daemon: &Daemon) -> Result<(), PodError> {
-        let dir = daemon.layout.pod(&self.record.id);
-        let request = self.plan.facts.config.encode_to_vec();
-        let file = |action| {
-            let path = dir.clone();
-            move |source| PodError::File {
-                action,
-                path,
-                source,
-            }
-        };
-        std::fs::create_dir(&dir).map_err(file("make directory"))?;
-        std::fs::write(dir.join(REQUEST), request).map_err(file("write the request in"))?;
-        Ok(self.record.write(&daemon.layout)?)
-    }
-
     async fn attach(self, daemon: &Daemon) -> Result<Networked, PodError> {
         let Some(netns) = self.record.netns.clone() else {
             return Ok(Networked {
@@ -219,7 +202,7 @@ impl Adopted {
                     &self.record.cgroup_parent,
                     &self.record.id,
                 );
-                let _ = std::fs::remove_dir_all(daemon.layout.pod(&self.record.id));
+                discard(&daemon.layout, &self.record.id);
             }
             // The record stays, so the next start of the daemon tries again.
             Err(undo) => tracing::error!(
@@ -235,7 +218,7 @@ impl Adopted {
 impl Networked {
     async fn record(self, daemon: &Daemon) -> Result<Started, PodError> {
         let Self { mut adopted, ips } = self;
-        let dir = daemon.layout.pod(&adopted.record.id);
+        let dir = daemon.layout.pod_files(&adopted.record.id);
         let plan = &adopted.plan;
         let written = files::write(&dir, &plan.facts.config, &plan.hostname, ips.as_deref());
         adopted.record.ips = ips.unwrap_or_default();

@@ -36,7 +36,7 @@ pub enum Event {
     Stop,
     /// Stopping has ended, well or badly.
     Stopped,
-    /// Its shim has ended without being asked.
+    /// Its shim has ended without being asked, or can run no container any more.
     Lost,
 }
 

@@ -10,6 +10,7 @@ use super::record::{PodRecord, ShimRecord};
 use crate::cgroup;
 use crate::daemon::Daemon;
 use crate::id::Id;
+use crate::layout::Layout;
 use crate::netns;
 use crate::shim::{Client, Process};
 
@@ -52,6 +53,12 @@ impl Remains {
         self.running.clear();
         self.cgroups.clear();
     }
+}
+
+/// Removes a pod's record and files.
+pub fn discard(layout: &Layout, id: &Id) {
+    let _ = std::fs::remove_file(layout.pod(id));
+    let _ = std::fs::remove_dir_all(layout.pod_files(id));
 }
 
 /// Kills the containers, detaches the network, ends the shim, and removes what those leave. In

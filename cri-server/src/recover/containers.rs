@@ -2,18 +2,15 @@
 
 use std::sync::Arc;
 
-use oci_spec::runtime::Spec;
-use prost::Message;
-use skiff_cri::v1::ContainerConfig;
 use skiff_shim_proto::message::ContainerState as Told;
 
+use super::Recorded;
 use crate::cgroup;
 use crate::clock;
 use crate::container::record::{ContainerRecord, read_exit};
 use crate::container::remains::give_back;
 use crate::container::{ContainerView, Exit, Facts, State};
 use crate::daemon::Daemon;
-use crate::layout::{EXIT_RECORD, REQUEST, SPEC};
 use crate::shim::Client;
 use crate::shim::process::ProcessId;
 use crate::telemetry::chain;
@@ -22,12 +19,12 @@ use crate::telemetry::chain;
 /// for one that was not complete and has been removed.
 pub(super) async fn bring_back(
     daemon: &Daemon,
-    record: ContainerRecord,
+    (birth, record): Recorded,
     told: Option<&Told>,
     client: Option<&Client>,
     rebooted: bool,
 ) -> Option<ContainerView> {
-    let exit = || read_exit(&daemon.layout.container(&record.id).join(EXIT_RECORD));
+    let exit = || read_exit(&daemon.layout.container_exit(&record.id));
     let state = match (told, &record.state) {
         (Some(told), _) => as_told(told),
         // The shim never heard of it, so no client did either.
@@ -37,14 +34,14 @@ pub(super) async fn bring_back(
             exit: exit().unwrap_or_else(|| unknown(known, rebooted)),
         }),
     };
-    let facts = read_facts(daemon, &record);
-    let (Some(state), Some(facts)) = (state, facts) else {
+    let Some(state) = state else {
         if let Some(client) = client {
             let _ = client.delete(record.id.as_str()).await;
         }
         remove(daemon, &record).await;
         return None;
     };
+    let facts = Facts::new(&record, birth.request.0, birth.spec);
     if state != record.state {
         let record = ContainerRecord {
             state: state.clone(),
@@ -88,14 +85,6 @@ fn unknown(known: &State, rebooted: bool) -> Exit {
         Exit::shim_lost
     };
     make(started_at, clock::now())
-}
-
-fn read_facts(daemon: &Daemon, record: &ContainerRecord) -> Option<Facts> {
-    let dir = daemon.layout.container(&record.id);
-    let request = std::fs::read(dir.join(REQUEST)).ok()?;
-    let config = ContainerConfig::decode(&*request).ok()?;
-    let spec: Spec = serde_json::from_slice(&std::fs::read(dir.join(SPEC)).ok()?).ok()?;
-    Some(Facts::new(record, config, spec))
 }
 
 /// Removes all that a container holds, whoever made it.

@@ -18,11 +18,12 @@ use std::sync::Arc;
 
 use futures_util::StreamExt;
 use futures_util::stream;
+use skiff_cri::v1::PodSandboxConfig;
 
-use crate::container::record::ContainerRecord;
+use crate::container::record::{ContainerBirth, ContainerRecord};
 use crate::daemon::Daemon;
 use crate::id::Id;
-use crate::layout::{CONTAINER_RECORD, POD_RECORD};
+use crate::layout::recorded;
 use crate::pod::record::PodRecord;
 use crate::record::RecordError;
 use crate::telemetry::chain;
@@ -30,11 +31,14 @@ use crate::telemetry::chain;
 /// Pods brought back at the same time: enough to hide the answers of their shims.
 const AT_ONCE: usize = 16;
 
+/// A container's record and what it came from.
+type Recorded = (ContainerBirth, ContainerRecord);
+
 /// What is on disk, as far as it can be read.
 #[derive(Default)]
 struct Records {
-    pods: Vec<PodRecord>,
-    containers: BTreeMap<Id, Vec<ContainerRecord>>,
+    pods: Vec<(PodSandboxConfig, PodRecord)>,
+    containers: BTreeMap<Id, Vec<Recorded>>,
 }
 
 /// Brings every pod back, lets clients ask for them, and then removes what belongs to none. Fails,
@@ -42,14 +46,14 @@ struct Records {
 pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) -> Result<(), RecordError> {
     let mut records = load(daemon)?;
     let containers = records.containers.values().flatten();
-    let holds = containers.filter_map(|record| {
+    let holds = containers.filter_map(|(_, record)| {
         let image = record.image_id.parse().ok()?;
         Some((record.id.to_string(), image))
     });
     images.restore_holds(holds.collect::<Vec<_>>());
-    let pods = records.pods.into_iter().map(|pod| {
+    let pods = records.pods.into_iter().map(|(config, pod)| {
         let own = records.containers.remove(&pod.id).unwrap_or_default();
-        pods::bring_back(daemon, pod, own)
+        pods::bring_back(daemon, config, pod, own)
     });
     let pods: Vec<_> = pods.collect();
     stream::iter(pods)
@@ -68,55 +72,48 @@ pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) -> Result<()
 
 fn load(daemon: &Daemon) -> Result<Records, RecordError> {
     let mut records = Records::default();
-    for dir in entries(&daemon.layout.pods())? {
-        match PodRecord::read(&dir) {
+    for path in named_records(&daemon.layout.pods())? {
+        match PodRecord::read(&path) {
             Ok(record) => records.pods.push(record),
-            Err(error) => put_aside(daemon, &dir, POD_RECORD, error)?,
+            Err(error) => put_aside(daemon, &path, error)?,
         }
     }
-    for dir in entries(&daemon.layout.containers())? {
-        match ContainerRecord::read(&dir) {
+    for path in named_records(&daemon.layout.containers())? {
+        match ContainerRecord::read(&path) {
             Ok(record) => records
                 .containers
-                .entry(record.pod.clone())
+                .entry(record.1.pod.clone())
                 .or_default()
                 .push(record),
-            Err(error) => put_aside(daemon, &dir, CONTAINER_RECORD, error)?,
+            Err(error) => put_aside(daemon, &path, error)?,
         }
     }
     Ok(records)
 }
 
-/// A directory without a record is what is left of one that was being removed, or not yet made.
-/// One with a record that is none is kept for somebody to look at. A record that could not be
-/// read now, or only by a newer daemon, may be that of a running pod: the error is returned.
-fn put_aside(
-    daemon: &Daemon,
-    dir: &Path,
-    record: &str,
-    error: RecordError,
-) -> Result<(), RecordError> {
+/// A record that is none is kept for somebody to look at. A record that could not be read now,
+/// or only by a newer daemon, may be that of a running pod: the error is returned.
+fn put_aside(daemon: &Daemon, path: &Path, error: RecordError) -> Result<(), RecordError> {
     match &error {
-        _ if error.is_missing() => {
-            let _ = std::fs::remove_dir_all(dir);
-            return Ok(());
-        }
         RecordError::Malformed { .. } | RecordError::Misplaced { .. } => {}
         RecordError::Io { .. } | RecordError::Newer { .. } => return Err(error),
     }
-    let name = dir.file_name().unwrap_or_default();
+    let name = path.file_name().unwrap_or_default();
     let aside = daemon.layout.quarantine().join(name);
     tracing::error!(
         error = chain(&error),
         moved_to = %aside.display(),
         "a record cannot be read; what it names is being removed"
     );
-    let _ = std::fs::remove_dir_all(&aside);
-    if let Err(error) = std::fs::rename(dir, &aside) {
-        let path = dir.join(record);
+    if let Err(error) = std::fs::rename(path, &aside) {
         tracing::error!(path = %path.display(), %error, "the record cannot be moved");
     }
     Ok(())
+}
+
+fn named_records(dir: &Path) -> Result<impl Iterator<Item = PathBuf>, RecordError> {
+    let named = |path: &PathBuf| recorded(path).is_some();
+    Ok(entries(dir)?.into_iter().filter(named))
 }
 
 fn entries(dir: &Path) -> Result<Vec<PathBuf>, RecordError> {

@@ -3,15 +3,12 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use prost::Message;
 use skiff_cri::v1::PodSandboxConfig;
 use skiff_shim_proto::message::{ContainerState, PodState};
 
-use super::containers;
+use super::{Recorded, containers};
 use crate::container::ContainerView;
-use crate::container::record::ContainerRecord;
 use crate::daemon::Daemon;
-use crate::layout::{POD_RECORD, REQUEST};
 use crate::pod::record::PodRecord;
 use crate::pod::state::State;
 use crate::pod::stop::{Remains, give_back};
@@ -24,8 +21,9 @@ use crate::telemetry::chain;
 /// Brings a pod back with its containers; undoes one that had not been started.
 pub(super) async fn bring_back(
     daemon: &Arc<Daemon>,
+    config: PodSandboxConfig,
     mut record: PodRecord,
-    containers: Vec<ContainerRecord>,
+    containers: Vec<Recorded>,
 ) {
     let found = if record.boot_id == daemon.boot_id {
         find(daemon, &record).await
@@ -34,19 +32,11 @@ pub(super) async fn bring_back(
     };
     if record.state == State::Starting {
         undo(daemon, &record, found.map(|found| found.shim)).await;
-        for container in containers {
+        for (_, container) in containers {
             containers::remove(daemon, &container).await;
         }
         return;
     }
-    let Some(config) = read_config(daemon, &record) else {
-        // Nothing can be said of it to a client any more; what it holds must not stay.
-        undo(daemon, &record, found.map(|found| found.shim)).await;
-        for container in containers {
-            containers::remove(daemon, &container).await;
-        }
-        return;
-    };
     let (shim, states) = match found {
         Some(Found { shim, state }) => (Some(shim), by_id(state)),
         None => (None, HashMap::new()),
@@ -74,8 +64,7 @@ pub(super) async fn bring_back(
     let rebooted = record.boot_id != daemon.boot_id;
     let mut task = PodTask::new(Arc::clone(daemon), handle, inbox, record, shim);
     for container in containers {
-        let id = container.id.clone();
-        let told = states.get(id.as_str());
+        let told = states.get(container.1.id.as_str());
         let client = shim_client.as_ref();
         let view = containers::bring_back(daemon, container, told, client, rebooted).await;
         if let Some(ContainerView { facts, state }) = view {
@@ -87,14 +76,14 @@ pub(super) async fn bring_back(
 
 /// Has the shim forget containers whose records are gone.
 async fn forget_strangers(
-    known: &[ContainerRecord],
+    known: &[Recorded],
     told: &HashMap<String, ContainerState>,
     client: Option<&Client>,
 ) {
     let Some(client) = client else { return };
     for id in told
         .keys()
-        .filter(|id| known.iter().all(|record| record.id.as_str() != *id))
+        .filter(|id| known.iter().all(|(_, record)| record.id.as_str() != *id))
     {
         if let Err(error) = client.delete(id).await {
             tracing::error!(
@@ -137,15 +126,6 @@ fn by_id(state: PodState) -> HashMap<String, ContainerState> {
         .collect()
 }
 
-fn read_config(daemon: &Daemon, record: &PodRecord) -> Option<PodSandboxConfig> {
-    let path = daemon.layout.pod(&record.id).join(REQUEST);
-    let read = std::fs::read(&path).map_err(|e| e.to_string());
-    let config = read.and_then(|b| PodSandboxConfig::decode(&*b).map_err(|e| e.to_string()));
-    config
-        .inspect_err(|error| tracing::error!(path = %path.display(), error, "a pod is given up"))
-        .ok()
-}
-
 /// Gives back everything a pod holds, and its record when that succeeds.
 async fn undo(daemon: &Daemon, record: &PodRecord, shim: Option<Shim>) {
     let mut remains = Remains::of(record, shim.map(|shim| shim.client), daemon);
@@ -155,7 +135,7 @@ async fn undo(daemon: &Daemon, record: &PodRecord, shim: Option<Shim>) {
     match give_back(daemon, remains).await {
         Ok(()) => {
             crate::cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id);
-            crate::container::remains::discard(&daemon.layout.pod(&record.id), POD_RECORD);
+            crate::pod::stop::discard(&daemon.layout, &record.id);
         }
         Err(error) => tracing::error!(
             pod = %record.id,
@@ -166,12 +146,12 @@ async fn undo(daemon: &Daemon, record: &PodRecord, shim: Option<Shim>) {
 }
 
 /// Kills what a dead shim has left.
-async fn bury(daemon: &Daemon, record: &PodRecord, containers: &[ContainerRecord]) {
+async fn bury(daemon: &Daemon, record: &PodRecord, containers: &[Recorded]) {
     if record.boot_id != daemon.boot_id {
         return;
     }
     let mut cgroups = Remains::of(record, None, daemon).cgroups;
-    cgroups.extend(containers.iter().map(|container| container.cgroup.clone()));
+    cgroups.extend(containers.iter().map(|(_, record)| record.cgroup.clone()));
     if let Err(error) = crate::pod::stop::bury(&record.id, &cgroups).await {
         tracing::error!(pod = %record.id, error = chain(&error), "left-over processes stay");
     }

@@ -7,12 +7,11 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 
-use super::{containers, entries};
+use super::{Recorded, containers, entries};
 use crate::cgroup;
-use crate::container::record::ContainerRecord;
 use crate::daemon::Daemon;
 use crate::id::Id;
-use crate::layout::NETNS_PREFIX;
+use crate::layout::{NETNS_PREFIX, recorded};
 use crate::netns;
 use crate::shim::connect::connect_client;
 use crate::telemetry::chain;
@@ -21,10 +20,12 @@ use crate::telemetry::chain;
 pub(super) struct Orphans {
     shims: Vec<PathBuf>,
     /// Records of containers whose pod's record is gone.
-    pub(super) containers: Vec<ContainerRecord>,
+    pub(super) containers: Vec<Recorded>,
     cgroups: Vec<PathBuf>,
     netns: Vec<PathBuf>,
     snapshots: Vec<String>,
+    /// Exit records without a record, records half written anew, files of pods.
+    files: Vec<PathBuf>,
     /// Pods that plugins may hold something for.
     attached: bool,
     /// All pods that are there.
@@ -61,6 +62,7 @@ pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
         containers: Vec::new(),
         cgroups: Vec::new(),
         snapshots: images.snapshots().list().unwrap_or_default(),
+        files: files(daemon, &known),
         attached: false,
         pods: pods.iter().map(|pod| pod.id().to_string()).collect(),
     };
@@ -80,6 +82,23 @@ pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
     orphans
 }
 
+fn files(daemon: &Daemon, known: &HashSet<Id>) -> Vec<PathBuf> {
+    let left = |dir: &Path, is_known: &dyn Fn(&Path) -> bool| {
+        let mut paths = entries(dir).unwrap_or_default();
+        paths.retain(|path| !is_known(path));
+        paths
+    };
+    let layout = &daemon.layout;
+    let mut files = left(&layout.containers(), &|path| {
+        recorded(path).is_some() || known.iter().any(|id| layout.container_exit(id) == path)
+    });
+    files.extend(left(&layout.pods(), &|path| recorded(path).is_some()));
+    files.extend(left(&layout.all_pod_files(), &|path| {
+        known.iter().any(|id| layout.pod_files(id) == path)
+    }));
+    files
+}
+
 impl Orphans {
     /// Removes them all; what cannot be removed is logged and left for the next start.
     pub(super) async fn remove(self, daemon: &Daemon, images: &skiff_image::Store) {
@@ -87,8 +106,14 @@ impl Orphans {
             end_shim(&dir).await;
         }
         // After their shim, which writes to their directories when it ends them.
-        for record in self.containers {
+        for (_, record) in self.containers {
             containers::remove(daemon, &record).await;
+        }
+        for path in self.files {
+            let removed = std::fs::remove_file(&path).or_else(|_| std::fs::remove_dir_all(&path));
+            if let Err(error) = removed {
+                tracing::error!(path = %path.display(), %error, "a left-over stays");
+            }
         }
         for path in self.cgroups {
             empty_cgroup(&path).await;

@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 use skiff_cri::v1::{ContainerStatusRequest, ContainerStatusResponse};
 
 use super::{RpcError, find_container};
 use crate::container::ContainerView;
 use crate::daemon::Daemon;
-use crate::layout::SPEC;
+use crate::container::record::ContainerRecord;
 
 /// Answers from the container's view.
 pub async fn handle(
@@ -32,8 +32,8 @@ pub async fn handle(
 /// it was made from.
 fn info(daemon: &Daemon, container: &ContainerView) -> BTreeMap<String, String> {
     let facts = &container.facts;
-    let spec = std::fs::read(daemon.layout.container(&facts.id).join(SPEC)).ok();
-    let spec = spec.and_then(|json| serde_json::from_slice::<Value>(&json).ok());
+    let read = ContainerRecord::read(&daemon.layout.container(&facts.id));
+    let spec = read.map(|(birth, _)| birth.spec).ok();
     let info = json!({
         "sandboxID": facts.pod,
         "pid": container.state.process().map_or(0, |process| process.pid),

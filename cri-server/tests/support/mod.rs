@@ -116,6 +116,7 @@ impl Node {
         for dir in [
             "root/state/pods",
             "root/state/containers",
+            "state/pods",
             "root/cni",
             "netns",
             "fake-snapshots",
