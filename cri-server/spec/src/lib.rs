@@ -37,6 +37,7 @@ pub use input::{
 };
 pub use namespaces::{PodNamespaces, pod_namespaces};
 pub use process::exec_process;
+pub use resources::{report_resources, update_resources};
 pub use security::{MASKED_PATHS, READONLY_PATHS, check_sandbox};
 pub use signal::Signal;
 pub use sysctl::pod_sysctls;

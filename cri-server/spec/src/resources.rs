@@ -3,6 +3,10 @@
 //! A key of `unified` goes before the typed field for the same file, as the CRI says. Swap is
 //! always written as `memory.swap.max`: a container gets none unless the request gives some.
 
+mod report;
+mod update;
+mod weight;
+
 use std::collections::HashMap;
 
 use oci_spec::runtime::{
@@ -14,9 +18,12 @@ use crate::SpecError;
 use crate::cri::{HugepageLimit, LinuxContainerResources};
 use crate::input::HostFeatures;
 
+pub use report::report_resources;
+pub use update::update_resources;
+
 const SWAP: &str = "memory.swap.max";
 
-/// The limits a request asks for, with the device rules beside them.
+/// The limits of a new container, with the device rules beside them.
 pub(crate) fn resources(
     request: Option<&LinuxContainerResources>,
     rules: Vec<LinuxDeviceCgroup>,
@@ -24,8 +31,26 @@ pub(crate) fn resources(
 ) -> Result<LinuxResources, SpecError> {
     let none = LinuxContainerResources::default();
     let request = request.unwrap_or(&none);
-    let unified = unified(request, host)?;
-    let mut builder = LinuxResourcesBuilder::default().devices(rules);
+    let mut unified = unified(request, host)?;
+    if !request.unified.contains_key(SWAP)
+        && let Some(value) = swap_max(request, host)?
+    {
+        unified.insert(SWAP.to_owned(), value);
+    }
+    limits(request, unified, rules, host)
+}
+
+/// The limits of a request, `unified` and swap excepted, which come checked.
+fn limits(
+    request: &LinuxContainerResources,
+    unified: HashMap<String, String>,
+    rules: Vec<LinuxDeviceCgroup>,
+    host: &HostFeatures,
+) -> Result<LinuxResources, SpecError> {
+    let mut builder = LinuxResourcesBuilder::default();
+    if !rules.is_empty() {
+        builder = builder.devices(rules);
+    }
     let (cpu, any_cpu) = cpu(request, &unified)?;
     if any_cpu {
         builder = builder.cpu(cpu.build()?);
@@ -111,37 +136,51 @@ fn unified(
         }
     }
     let mut unified: HashMap<_, _> = request.unified.clone().into_iter().collect();
-    if unified.contains_key(SWAP) && !host.swap_accounting {
-        let field = format!("linux.resources.unified[{SWAP:?}]");
-        return Err(SpecError::unsupported(
-            field,
-            "the kernel does not account swap",
-        ));
-    }
-    if host.swap_accounting && !unified.contains_key(SWAP) {
-        unified.insert(SWAP.to_owned(), swap_max(request)?);
+    // A kernel that does not count swap has none to give; so no swap is what there is.
+    if !host.swap_accounting
+        && unified
+            .remove(SWAP)
+            .is_some_and(|value| value.trim() != "0")
+    {
+        return Err(no_swap(&format!("unified[{SWAP:?}]")));
     }
     Ok(unified)
 }
 
-/// `memory_swap_limit_in_bytes` counts memory and swap together, as cgroup v1 did.
-fn swap_max(request: &LinuxContainerResources) -> Result<String, SpecError> {
+/// Swap beside memory, from `memory_swap_limit_in_bytes`, which counts both together, as cgroup
+/// v1 did. Nothing asked for is none given. `None`: the kernel does not count swap.
+fn swap_max(
+    request: &LinuxContainerResources,
+    host: &HostFeatures,
+) -> Result<Option<String>, SpecError> {
     let field = "memory_swap_limit_in_bytes";
     let both = at_least(field, request.memory_swap_limit_in_bytes, -1)?;
     let memory = request.memory_limit_in_bytes;
-    match both {
-        0 => Ok("0".to_owned()),
-        -1 => Ok("max".to_owned()),
-        _ if memory <= 0 => Err(invalid(
-            field,
-            "set without memory_limit_in_bytes".to_owned(),
-        )),
-        _ if both < memory => Err(invalid(
-            field,
-            format!("{both} is less than the memory limit"),
-        )),
-        _ => Ok((both - memory).to_string()),
+    let swap = match both {
+        0 => "0".to_owned(),
+        -1 => "max".to_owned(),
+        _ if memory <= 0 => {
+            return Err(invalid(
+                field,
+                "set without memory_limit_in_bytes".to_owned(),
+            ));
+        }
+        _ if both < memory => {
+            let reason = format!("{both} is less than the memory limit");
+            return Err(invalid(field, reason));
+        }
+        _ => (both - memory).to_string(),
+    };
+    match (host.swap_accounting, swap.as_str()) {
+        (true, _) => Ok(Some(swap)),
+        (false, "0") => Ok(None),
+        (false, _) => Err(no_swap(field)),
     }
+}
+
+fn no_swap(field: &str) -> SpecError {
+    let reason = "the kernel does not count swap; it needs CONFIG_SWAP and no swapaccount=0";
+    SpecError::unsupported(format!("linux.resources.{field}"), reason)
 }
 
 /// A kubelet names every page size with limit 0 unless the pod asks for some; a host without the

@@ -42,7 +42,12 @@ fn bad_resources_are_refused() {
         }),
         ("unified[\"memory.swap.max\"]", |c| {
             c.host.swap_accounting = false;
-            c.resources().unified = text_map(&[("memory.swap.max", "0")]);
+            c.resources().unified = text_map(&[("memory.swap.max", "1")]);
+        }),
+        ("memory_swap_limit_in_bytes", |c| {
+            c.host.swap_accounting = false;
+            c.resources().memory_limit_in_bytes = 100;
+            c.resources().memory_swap_limit_in_bytes = 150;
         }),
     ] {
         let mut case = Case::plain();
@@ -116,6 +121,9 @@ fn hosts_without_hugetlb_or_swap_accounting_run_plain_pods() {
     let mut case = Case::plain();
     case.host.hugetlb = false;
     case.host.swap_accounting = false;
+    case.resources().memory_limit_in_bytes = 100;
+    case.resources().memory_swap_limit_in_bytes = 100;
+    case.resources().unified = text_map(&[("memory.swap.max", "0")]);
     case.resources().hugepage_limits = vec![HugepageLimit {
         page_size: "2MB".into(),
         limit: 0,
