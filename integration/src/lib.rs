@@ -13,6 +13,7 @@ pub mod client;
 pub mod daemon;
 pub mod figures;
 pub mod footprint;
+pub mod mount;
 pub mod process;
 pub mod registry;
 pub mod report;

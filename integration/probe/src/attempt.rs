@@ -69,6 +69,8 @@ pub fn here(attempt: &str) -> anyhow::Result<Outcome> {
                     .to_owned()
             }),
         "tmpfs" => mount("tmpfs", path, MountFlags::empty(), "tmpfs"),
+        // version 1 of the hierarchies
+        "cgroup" => mount("cgroup", path, MountFlags::empty(), "cgroup"),
         "proc" => mount("proc", path, MountFlags::empty(), "proc"),
         "bind" => mount(path, rest, MountFlags::BIND, ""),
         "writable" => rustix::mount::mount_remount(path, MountFlags::BIND, "")

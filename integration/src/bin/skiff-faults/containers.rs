@@ -1,16 +1,14 @@
 //! Containers that cannot start, do not stop, or cannot be logged.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use skiff_cri::v1::ContainerConfig;
 use skiff_integration::client;
-use skiff_integration::process;
+use skiff_integration::{mount, process};
 use tonic::Code;
 
-use crate::images::mount_tmpfs;
 use crate::node::{Node, refused_with, says};
 
 /// Starts a container that cannot run its command: it ends with that exit code and a message that
@@ -198,7 +196,7 @@ pub(crate) async fn an_exec_that_outlives_its_timeout(node: &mut Node) -> anyhow
 pub(crate) async fn a_full_log_disk(node: &mut Node) -> anyhow::Result<()> {
     let path = Path::new("/var/log/pods/full-log");
     std::fs::create_dir_all(path)?;
-    mount_tmpfs(path, "256k")?;
+    mount::tmpfs(path, "256k")?;
     let outcome = async {
         let script = "head -c 4000000 /dev/zero | tr '\\0' x | fold -w 1000; exit 3";
         let running = node.launch("full-log", script).await?;
@@ -211,10 +209,6 @@ pub(crate) async fn a_full_log_disk(node: &mut Node) -> anyhow::Result<()> {
         node.healthy("after-full-log").await
     }
     .await;
-    Command::new("umount")
-        .arg("--lazy")
-        .arg(path)
-        .status()
-        .context("umount")?;
+    mount::unmount(path)?;
     outcome
 }

@@ -1,13 +1,13 @@
 //! References, registries and disks that fail a pull.
 
 use std::path::Path;
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use skiff_cri::v1::{ImageStatusRequest, PullImageRequest};
 use skiff_integration::client::{self, Cri};
 use skiff_integration::daemon::Daemon;
+use skiff_integration::mount;
 use skiff_integration::registry::Registry;
 use tonic::{Code, Status};
 
@@ -185,14 +185,10 @@ pub(crate) async fn a_layer_that_stalls(node: &mut Node) -> anyhow::Result<()> {
 pub(crate) async fn a_full_disk_during_unpack(node: &mut Node) -> anyhow::Result<()> {
     let root = Path::new("/run/small");
     std::fs::create_dir_all(root)?;
-    mount_tmpfs(root, "160M")?;
+    mount::tmpfs(root, "160M")?;
     let outcome = on_small_disk(node, root).await;
     // lazily: a daemon that was killed may not have let go of it yet
-    Command::new("umount")
-        .arg("--lazy")
-        .arg(root)
-        .status()
-        .context("umount")?;
+    mount::unmount(root)?;
     outcome
 }
 
@@ -233,17 +229,6 @@ async fn on_small_disk(node: &Node, root: &Path) -> anyhow::Result<()> {
         .await
         .context("PullImage of an image that fits")
         .map(drop)
-}
-
-/// Mounts a file system of that size, for a disk that is soon full.
-pub(crate) fn mount_tmpfs(path: &Path, size: &str) -> anyhow::Result<()> {
-    let options = format!("size={size}");
-    let status = Command::new("mount")
-        .args(["-t", "tmpfs", "-o", &options, "tmpfs"])
-        .arg(path)
-        .status()?;
-    ensure!(status.success(), "mount {path:?}: {status}");
-    Ok(())
 }
 
 fn used(path: &Path) -> anyhow::Result<u64> {

@@ -1,0 +1,417 @@
+//! The runtime under test, and containers that are looked at from inside.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, bail, ensure};
+use clap::Parser;
+use skiff_cri::v1::{
+    ContainerConfig, ContainerState, ContainerStatus, LinuxContainerResources,
+    LinuxContainerSecurityContext, LinuxPodSandboxConfig, Mount, PodSandboxConfig, SecurityProfile,
+    UpdateContainerResourcesRequest, security_profile,
+};
+use skiff_integration::client::{self, BUSYBOX, Cri};
+use skiff_probe::report::Report;
+use tonic::Status;
+
+/// Where a container finds the probe.
+pub(crate) const PROBE: &str = "/skiff-probe";
+
+/// How long a container may take to say or do what is waited for.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Looks at containers from inside, one mechanism after the other.
+#[derive(Clone, Debug, Parser)]
+pub(crate) struct Options {
+    /// The runtime's socket.
+    #[arg(long, default_value = "unix:///run/skiff/skiff.sock")]
+    pub(crate) endpoint: String,
+    /// The static program that is put into the containers.
+    #[arg(long, default_value = "/usr/local/bin/skiff-probe")]
+    pub(crate) probe: PathBuf,
+    /// Run only the checks whose name contains this.
+    #[arg(long)]
+    pub(crate) only: Option<String>,
+}
+
+/// The runtime under test.
+pub(crate) struct Lab {
+    pub(crate) cri: Cri,
+    probe: String,
+    /// Images that are there.
+    pulled: Vec<String>,
+}
+
+/// What is asked for.
+#[derive(Clone, Debug)]
+pub(crate) struct Shape {
+    pub(crate) pod: PodSandboxConfig,
+    pub(crate) container: ContainerConfig,
+}
+
+/// A running container, and how it looks to the process it was started with.
+pub(crate) struct Inside<'lab> {
+    pub(crate) lab: &'lab mut Lab,
+    pub(crate) shape: Shape,
+    pub(crate) pod_id: String,
+    pub(crate) id: String,
+    pub(crate) report: Report,
+}
+
+impl Shape {
+    /// A pod with a network of its own and one container, in which the probe reports and waits.
+    pub(crate) fn new(name: &str) -> Self {
+        let pod = client::pod(name);
+        let mut container = client::container("main", &[PROBE, "hold"], &pod);
+        let linux = container.linux.get_or_insert_default();
+        let security = linux.security_context.get_or_insert_default();
+        security.no_new_privs = false;
+        Self { pod, container }
+    }
+
+    /// The container's security context.
+    pub(crate) fn security(&mut self) -> &mut LinuxContainerSecurityContext {
+        let linux = self.container.linux.get_or_insert_default();
+        linux.security_context.get_or_insert_default()
+    }
+
+    /// The container's resources.
+    pub(crate) fn resources(&mut self) -> &mut LinuxContainerResources {
+        let linux = self.container.linux.get_or_insert_default();
+        linux.resources.get_or_insert_default()
+    }
+
+    /// The pod's part for Linux.
+    pub(crate) fn pod_linux(&mut self) -> &mut LinuxPodSandboxConfig {
+        self.pod.linux.get_or_insert_default()
+    }
+
+    /// Mounts `host` at `inside`.
+    pub(crate) fn mount(&mut self, host: &str, inside: &str) -> &mut Mount {
+        self.container.mounts.push(Mount {
+            host_path: host.to_owned(),
+            container_path: inside.to_owned(),
+            ..Default::default()
+        });
+        let last = self.container.mounts.len() - 1;
+        &mut self.container.mounts[last]
+    }
+
+    /// Lets the probe do something else than to report and wait.
+    pub(crate) fn run(&mut self, arguments: &[&str]) {
+        let arguments = arguments.iter().map(ToString::to_string);
+        self.container.command = std::iter::once(PROBE.to_owned()).chain(arguments).collect();
+    }
+}
+
+/// A profile for seccomp or AppArmor.
+pub(crate) fn profile(
+    kind: security_profile::ProfileType,
+    localhost_ref: &str,
+) -> Option<SecurityProfile> {
+    Some(SecurityProfile {
+        profile_type: kind.into(),
+        localhost_ref: localhost_ref.to_owned(),
+    })
+}
+
+impl Lab {
+    pub(crate) async fn new(options: &Options) -> anyhow::Result<Self> {
+        let cri = Cri::connect(&options.endpoint).await;
+        let cri = cri.with_context(|| format!("connect to {}", options.endpoint))?;
+        let probe = options.probe.to_str().context("--probe is no text")?;
+        Ok(Self {
+            cri,
+            probe: probe.to_owned(),
+            pulled: Vec::new(),
+        })
+    }
+
+    /// Pulls an image once.
+    pub(crate) async fn pull(&mut self, image: &str) -> anyhow::Result<()> {
+        if !self.pulled.iter().any(|each| each == image) {
+            let pull = self.cri.pull(image).await;
+            pull.with_context(|| format!("pull {image}"))?;
+            self.pulled.push(image.to_owned());
+        }
+        Ok(())
+    }
+
+    async fn prepare(&mut self, shape: &mut Shape) -> anyhow::Result<()> {
+        let image = shape.container.image.get_or_insert_default().image.clone();
+        self.pull(&image).await?;
+        let probe = self.probe.clone();
+        if shape
+            .container
+            .command
+            .first()
+            .is_some_and(|first| first == PROBE)
+        {
+            shape.mount(&probe, PROBE).readonly = true;
+        }
+        Ok(())
+    }
+
+    /// Starts what `shape` asks for, lets `check` look, and removes the pod whatever comes of it.
+    pub(crate) async fn look(
+        &mut self,
+        mut shape: Shape,
+        check: impl AsyncFnOnce(&mut Inside<'_>) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        self.prepare(&mut shape).await?;
+        let pod_id = self
+            .cri
+            .run_pod(&shape.pod)
+            .await
+            .context("RunPodSandbox")?;
+        let outcome = async {
+            let id = self.start(&pod_id, &shape).await?;
+            let mut inside = Inside {
+                lab: &mut *self,
+                shape,
+                pod_id: pod_id.clone(),
+                id,
+                report: Report::default(),
+            };
+            let line = inside.said("main").await?;
+            inside.report = serde_json::from_str(&line)
+                .with_context(|| format!("the container did not report, it said: {line}"))?;
+            check(&mut inside).await
+        }
+        .await;
+        let removed = self.cri.discard_pod(&pod_id).await;
+        outcome?;
+        removed.context("remove the pod")
+    }
+
+    /// Runs a container to its end, which must come by itself, and returns how it ended.
+    pub(crate) async fn end(&mut self, mut shape: Shape) -> anyhow::Result<ContainerStatus> {
+        self.prepare(&mut shape).await?;
+        let pod_id = self
+            .cri
+            .run_pod(&shape.pod)
+            .await
+            .context("RunPodSandbox")?;
+        let outcome = async {
+            let id = self.start(&pod_id, &shape).await?;
+            self.ended(&id).await
+        }
+        .await;
+        let removed = self.cri.discard_pod(&pod_id).await;
+        let status = outcome?;
+        removed.context("remove the pod")?;
+        Ok(status)
+    }
+
+    pub(crate) async fn ended(&mut self, id: &str) -> anyhow::Result<ContainerStatus> {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let status = self.cri.status(id).await.context("ContainerStatus")?;
+            if status.state() == ContainerState::ContainerExited {
+                return Ok(status);
+            }
+            ensure!(Instant::now() < deadline, "still {:?}", status.state());
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    async fn start(&mut self, pod_id: &str, shape: &Shape) -> anyhow::Result<String> {
+        let id = self.cri.create(pod_id, &shape.container, &shape.pod).await;
+        let id = id.context("CreateContainer")?;
+        self.cri.start(&id).await.context("StartContainer")?;
+        Ok(id)
+    }
+
+    /// The runtime must refuse this, by the time the container would start, with all of the words in
+    /// its message. What was made until then is removed.
+    pub(crate) async fn refuses(&mut self, mut shape: Shape, words: &[&str]) -> anyhow::Result<()> {
+        self.prepare(&mut shape).await?;
+        let pod_id = match self.cri.run_pod(&shape.pod).await {
+            Ok(pod_id) => pod_id,
+            Err(status) => return refusal("RunPodSandbox", &status, words),
+        };
+        let outcome = match self.cri.create(&pod_id, &shape.container, &shape.pod).await {
+            Err(status) => refusal("CreateContainer", &status, words),
+            Ok(id) => match self.cri.start(&id).await {
+                Err(status) => refusal("StartContainer", &status, words),
+                Ok(()) => Err(anyhow::anyhow!("the container runs")),
+            },
+        };
+        let removed = self.cri.discard_pod(&pod_id).await;
+        outcome?;
+        removed.context("remove the pod")
+    }
+}
+
+fn refusal(call: &str, status: &Status, words: &[&str]) -> anyhow::Result<()> {
+    let message = status.message();
+    if status.code() == tonic::Code::Unavailable {
+        bail!("{call}: the runtime went away: {message}");
+    }
+    for word in words {
+        ensure!(
+            message.contains(word),
+            "{call}: {word:?} is not in the message: {message}"
+        );
+    }
+    Ok(())
+}
+
+impl Inside<'_> {
+    /// The first line that the container of that name logs.
+    pub(crate) async fn said(&mut self, container: &str) -> anyhow::Result<String> {
+        let path = format!("{}/{container}.log", self.shape.pod.log_directory);
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            let log = std::fs::read_to_string(&path).unwrap_or_default();
+            if let Some(line) = first_line(&log) {
+                return Ok(line);
+            }
+            let status = self
+                .lab
+                .cri
+                .status(&self.id)
+                .await
+                .context("ContainerStatus")?;
+            if status.state() == ContainerState::ContainerExited && first_line(&log).is_none() {
+                bail!("ended with {}: {} {log}", status.exit_code, status.message);
+            }
+            ensure!(
+                Instant::now() < deadline,
+                "nothing in {path} after {PATIENCE:?}"
+            );
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
+
+    /// What a command prints; it must succeed.
+    pub(crate) async fn run(&mut self, command: &[&str]) -> anyhow::Result<String> {
+        let answer = self.lab.cri.exec(&self.id, command, 60).await;
+        let answer = answer.with_context(|| format!("ExecSync {command:?}"))?;
+        let errors = String::from_utf8_lossy(&answer.stderr);
+        ensure!(
+            answer.exit_code == 0,
+            "{command:?}: exit code {}: {errors}",
+            answer.exit_code
+        );
+        Ok(String::from_utf8_lossy(&answer.stdout).into_owned())
+    }
+
+    /// How the container looks to a process that is executed in it.
+    pub(crate) async fn exec_report(&mut self) -> anyhow::Result<Report> {
+        let text = self.run(&[PROBE, "report"]).await?;
+        serde_json::from_str(&text).with_context(|| format!("read the report {text}"))
+    }
+
+    /// Tries things and returns what came of each.
+    pub(crate) async fn attempt(
+        &mut self,
+        attempts: &[&str],
+    ) -> anyhow::Result<BTreeMap<String, String>> {
+        let text = self.run(&[&[PROBE, "attempt"], attempts].concat()).await?;
+        serde_json::from_str(&text).with_context(|| format!("read the outcomes {text}"))
+    }
+
+    /// Each attempt must come to one of the outcomes beside it, divided by `|`; `ok` stands for any
+    /// success.
+    pub(crate) async fn outcomes(&mut self, expected: &[(&str, &str)]) -> anyhow::Result<()> {
+        let attempts: Vec<&str> = expected.iter().map(|(attempt, _)| *attempt).collect();
+        let outcomes = self.attempt(&attempts).await?;
+        let mut wrong = Vec::new();
+        for (attempt, wanted) in expected {
+            let outcome = outcomes.get(*attempt).map_or("", String::as_str);
+            let met =
+                |wanted: &str| wanted == outcome || wanted == "ok" && outcome.starts_with("ok");
+            if !wanted.split('|').any(met) {
+                wrong.push(format!("{attempt}: {outcome}, not {wanted}"));
+            }
+        }
+        ensure!(wrong.is_empty(), "{}", wrong.join("; "));
+        Ok(())
+    }
+
+    /// Starts another container in the same pod, with the probe in it.
+    pub(crate) async fn beside(
+        &mut self,
+        name: &str,
+        change: impl FnOnce(&mut Shape),
+    ) -> anyhow::Result<String> {
+        let mut shape = self.shape.clone();
+        shape.container.metadata.get_or_insert_default().name = name.to_owned();
+        shape.container.log_path = format!("{name}.log");
+        change(&mut shape);
+        self.lab.start(&self.pod_id, &shape).await
+    }
+
+    /// UpdateContainerResources.
+    pub(crate) async fn update(
+        &mut self,
+        resources: LinuxContainerResources,
+    ) -> Result<(), Status> {
+        let request = UpdateContainerResourcesRequest {
+            container_id: self.id.clone(),
+            linux: Some(resources),
+            ..Default::default()
+        };
+        let answer = self
+            .lab
+            .cri
+            .runtime
+            .update_container_resources(request)
+            .await;
+        answer.map(drop)
+    }
+
+    /// What ContainerStatus says of the resources.
+    pub(crate) async fn told(&mut self) -> anyhow::Result<LinuxContainerResources> {
+        let status = self
+            .lab
+            .cri
+            .status(&self.id)
+            .await
+            .context("ContainerStatus")?;
+        let resources = status.resources.and_then(|resources| resources.linux);
+        resources.context("no resources in ContainerStatus")
+    }
+}
+
+/// The first whole line of a CRI log; long ones are in parts.
+fn first_line(log: &str) -> Option<String> {
+    let mut line = String::new();
+    for entry in log.split_inclusive('\n') {
+        let mut fields = entry.strip_suffix('\n')?.splitn(4, ' ').skip(2);
+        let (tag, part) = (fields.next()?, fields.next()?);
+        line.push_str(part);
+        if tag == "F" {
+            return Some(line);
+        }
+    }
+    None
+}
+
+/// Both must be equal.
+pub(crate) fn same<T: PartialEq + std::fmt::Debug>(
+    what: &str,
+    found: T,
+    expected: T,
+) -> anyhow::Result<()> {
+    ensure!(found == expected, "{what}: {found:?}, not {expected:?}");
+    Ok(())
+}
+
+/// The busybox image, for a shape that runs nothing of the probe's.
+pub(crate) const SHELL: &str = BUSYBOX;
+
+#[cfg(test)]
+mod tests {
+    use super::first_line;
+
+    #[test]
+    fn a_line_in_parts_is_put_together() {
+        let log = "T stdout P one \nT stdout F two\nT stdout F three\n";
+        assert_eq!(first_line(log).as_deref(), Some("one two"));
+        assert_eq!(first_line("T stdout P one \nT stdout F tw"), None);
+        assert_eq!(first_line(""), None);
+    }
+}

@@ -1,0 +1,104 @@
+//! Isolation as a container sees it: every check starts containers through the CRI socket and asks a
+//! probe in them what they really have and may do.
+//!
+//! The checks speak to any runtime, so that what they expect can be compared with a peer. Each file
+//! holds those of one area.
+
+#![forbid(unsafe_code)]
+
+mod devices;
+mod escape;
+mod filters;
+mod lab;
+mod mounts;
+mod process;
+mod resources;
+mod users;
+
+use clap::Parser;
+use skiff_integration::report::Report;
+
+use crate::lab::{Lab, Options};
+
+/// Calls a check by the name of its function.
+macro_rules! run {
+    ($lab:ident, $report:ident, $only:expr, $($area:ident :: $check:ident),+ $(,)?) => {
+        $(
+            let name = concat!(stringify!($area), ": ", stringify!($check)).replace('_', " ");
+            if $only.as_ref().is_none_or(|only: &String| name.contains(only.as_str())) {
+                $report.result(&name, &$area::$check(&mut $lab).await)?;
+            }
+        )+
+    };
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> anyhow::Result<()> {
+    let options = Options::parse();
+    let only = options.only.clone();
+    let mut report = Report::open()?;
+    let mut lab = Lab::new(&options).await?;
+    run!(
+        lab,
+        report,
+        only,
+        process::defaults,
+        process::what_a_pod_shares,
+        process::one_pid_namespace,
+        process::the_hosts_namespaces,
+        process::drop_all_then_add,
+        process::add_all_but_one,
+        process::ambient_capabilities,
+        process::user_and_group_by_number,
+        process::user_by_name,
+        process::user_of_the_image,
+        process::groups_merged,
+        process::groups_strict,
+        process::no_new_privileges,
+        process::privileged,
+        process::read_only_root,
+        process::masked_and_read_only_paths,
+        process::oom_score,
+        process::sysctls_of_the_pod,
+        process::exec_inherits_all_of_it,
+        filters::seccomp_runtime_default,
+        filters::seccomp_default_follows_capabilities,
+        filters::seccomp_unconfined,
+        filters::seccomp_localhost,
+        filters::seccomp_profiles_that_do_not_work,
+        filters::apparmor_runtime_default,
+        filters::apparmor_localhost,
+        filters::apparmor_unconfined,
+        users::advertised,
+        users::the_mapping_that_was_asked_for,
+        users::owners_of_files,
+        users::two_pods,
+        users::attempts_to_escape,
+        users::requests_that_are_refused,
+        users::a_user_that_is_not_mapped,
+        resources::limits,
+        resources::no_limits,
+        resources::unified,
+        resources::unified_key_that_is_none,
+        resources::update_while_it_runs,
+        resources::out_of_memory,
+        resources::out_of_memory_of_a_child,
+        resources::swap_by_unified,
+        resources::swap_by_the_typed_field,
+        devices::the_default_set,
+        devices::a_given_device,
+        devices::a_device_that_is_not_there,
+        devices::cdi,
+        mounts::propagation,
+        mounts::recursive_read_only,
+        mounts::image_volumes,
+        mounts::options,
+        mounts::a_path_that_is_not_there,
+        mounts::a_link_at_the_mount_point,
+        escape::leaked_descriptors,
+        escape::overwriting_the_runtime,
+        escape::masked_paths_that_are_links,
+        escape::tracing_others,
+    );
+    Ok(())
+}
