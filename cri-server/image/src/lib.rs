@@ -34,6 +34,7 @@ mod pull;
 mod reference;
 pub mod registry;
 mod snapshot;
+mod spare;
 mod store;
 mod trash;
 mod usage;

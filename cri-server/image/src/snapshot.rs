@@ -15,10 +15,13 @@ use rustix::io::Errno;
 use crate::error::StoreError;
 use crate::image::Image;
 use crate::layout::make_private;
+use crate::spare::{self, Spares, UPPER, WORK};
 use crate::trash::Trash;
 
 /// Where deleted snapshots wait; no container id looks like this.
 const TRASH: &str = ".trash";
+/// Where directories for snapshots to come wait.
+const SPARE: &str = ".spare";
 /// Directories nested deeper than this are not counted by [`Snapshots::usage`]: each level costs
 /// a file descriptor, and the nesting is up to the container.
 const MAX_DEPTH: usize = 512;
@@ -48,6 +51,7 @@ pub struct Usage {
 pub struct Snapshots {
     dir: PathBuf,
     trash: Trash,
+    spares: Spares,
 }
 
 impl Snapshots {
@@ -56,7 +60,8 @@ impl Snapshots {
         fs::create_dir_all(&dustbin).map_err(StoreError::io("create directory", &dustbin))?;
         make_private(&dir)?;
         trash.sweep(&dustbin)?;
-        Ok(Self { dir, trash })
+        let spares = Spares::start(dir.join(SPARE))?;
+        Ok(Self { dir, trash, spares })
     }
 
     /// The directory that holds them; its file system is the one ImageFsInfo reports for
@@ -69,17 +74,14 @@ impl Snapshots {
     /// same id left is removed first.
     pub fn prepare(&self, id: &str, image: &Image) -> Result<Snapshot, StoreError> {
         let base = self.dir.join(id);
-        let (upper, work) = (base.join("upper"), base.join("work"));
-        match fs::create_dir(&base) {
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                self.remove(id)?;
-                fs::create_dir(&base)
+        let (upper, work) = (base.join(UPPER), base.join(WORK));
+        // Whatever keeps a spare from being moved there, making it says what that is.
+        if !self.spares.take(&base).unwrap_or(false) {
+            match fs::create_dir(&base) {
+                Err(e) if e.kind() == io::ErrorKind::AlreadyExists => self.remove(id)?,
+                made => made.map_err(StoreError::io("create directory", &base))?,
             }
-            made => made,
-        }
-        .map_err(StoreError::io("create directory", &base))?;
-        for dir in [&upper, &work] {
-            fs::create_dir(dir).map_err(StoreError::io("create directory", dir))?;
+            spare::make(&base).map_err(StoreError::io("create directory", &base))?;
         }
         // The upper directory is the container's `/`: it must look like the image's.
         if let Some(root) = image.layers.first() {
@@ -106,7 +108,8 @@ impl Snapshots {
             let name = entry
                 .map_err(StoreError::io("read", &self.dir))?
                 .file_name();
-            ids.extend(name.into_string().ok().filter(|name| name != TRASH));
+            let name = name.into_string().ok();
+            ids.extend(name.filter(|name| ![TRASH, SPARE].contains(&name.as_str())));
         }
         Ok(ids)
     }
@@ -114,7 +117,7 @@ impl Snapshots {
     /// Disk space of what the container wrote. Walks the upper directory: call it off the async
     /// threads. `None` when there is no such snapshot.
     pub fn usage(&self, id: &str) -> Result<Option<Usage>, StoreError> {
-        let upper = self.dir.join(id).join("upper");
+        let upper = self.dir.join(id).join(UPPER);
         match walk(&upper) {
             Ok(usage) => Ok(Some(usage)),
             Err(Errno::NOENT) => Ok(None),
