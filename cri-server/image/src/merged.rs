@@ -276,6 +276,13 @@ fn join(at: &[(Vec<u8>, Rc<Merged>)], last: Option<&[u8]>) -> PathBuf {
         .collect()
 }
 
+/// Whether an image has anything at `path`.
+pub(crate) fn exists(layers: &[PathBuf], path: &Path) -> Result<bool, StoreError> {
+    let found = Finder::new(Merged::root(layers)?).find(path, true);
+    let found = found.map_err(|e| StoreError::io("look in the image for", path)(e.into()))?;
+    Ok(found.is_some())
+}
+
 /// Reads a regular file of an image; `None` when there is none at `path`. Longer than `limit`
 /// bytes is an error.
 pub(crate) fn read_file(

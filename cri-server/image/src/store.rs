@@ -161,6 +161,11 @@ impl Store {
         merged::read_file(&image.layers, path.as_ref(), limit)
     }
 
+    /// Whether an image has anything at a path, links followed within it. Reads directories.
+    pub fn has_path(&self, image: &Image, path: impl AsRef<Path>) -> Result<bool, StoreError> {
+        merged::exists(&image.layers, path.as_ref())
+    }
+
     /// Removes an image with all its tags, whichever of its names was given. One that does not
     /// exist is fine. Layers that a container holds stay until its release.
     pub async fn remove(&self, name: &str) -> Result<(), StoreError> {
@@ -183,7 +188,7 @@ impl Store {
         found
     }
 
-    /// Ends a hold. One that does not exist is fine.
+    /// Ends a hold, and those of `<holder>/...`. One that does not exist is fine.
     pub fn release(&self, holder: &str) {
         if self.uses.release(holder) {
             // A closed store has nothing to sweep.

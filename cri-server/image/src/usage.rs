@@ -54,9 +54,16 @@ impl Uses {
         self.lock().holds.insert(holder.to_owned(), hold);
     }
 
-    /// Ends a hold; says whether there was one.
+    /// Ends a hold, and those whose holders are named after it (`<holder>/...`); says whether there
+    /// was one.
     pub(crate) fn release(&self, holder: &str) -> bool {
-        self.lock().holds.remove(holder).is_some()
+        let mut inner = self.lock();
+        let before = inner.holds.len();
+        inner.holds.retain(|name, _| {
+            let rest = name.strip_prefix(holder);
+            rest.is_none_or(|rest| !rest.is_empty() && !rest.starts_with('/'))
+        });
+        inner.holds.len() < before
     }
 
     pub(crate) fn is_held(&self, image: Digest) -> bool {
@@ -129,8 +136,13 @@ mod tests {
         let image = Digest::of(b"image");
         uses.hold("c1", image);
         uses.hold("c2", image);
+        let volume = Digest::of(b"volume");
+        uses.hold("c1/0", volume);
+        uses.hold("c10", image);
         assert!(uses.release("c1"));
         assert!(!uses.release("c1"));
+        assert!(!uses.is_held(volume));
+        assert!(uses.release("c10"));
         assert!(uses.is_held(image));
         assert!(uses.release("c2"));
         assert!(!uses.is_held(image));
