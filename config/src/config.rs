@@ -36,6 +36,8 @@ pub struct Config {
     pub container: Container,
     /// CNI.
     pub network: Network,
+    /// Devices that vendors describe in files.
+    pub cdi: Cdi,
     /// Image pulls.
     pub image: Image,
 }
@@ -51,6 +53,7 @@ impl Default for Config {
             runtime: Runtime::default(),
             container: Container::default(),
             network: Network::default(),
+            cdi: Cdi::default(),
             image: Image::default(),
         }
     }
@@ -254,6 +257,24 @@ impl Default for Network {
             conf_dir: "/etc/cni/net.d".into(),
             bin_dirs: vec!["/opt/cni/bin".into(), "/usr/lib/cni".into()],
             plugin_timeout: Span::seconds(120),
+        }
+    }
+}
+
+/// Devices that vendors describe in files (Container Device Interface).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Cdi {
+    /// Directories of `.json` and `.yaml` files. What a later one says of a device goes before
+    /// what an earlier one says. Changes are noticed.
+    #[serde(deserialize_with = "absolute_list")]
+    pub dirs: Vec<PathBuf>,
+}
+
+impl Default for Cdi {
+    fn default() -> Self {
+        Self {
+            dirs: vec!["/etc/cdi".into(), "/var/run/cdi".into()],
         }
     }
 }

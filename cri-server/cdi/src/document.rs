@@ -264,6 +264,11 @@ impl ContainerEdits {
 }
 
 impl DeviceNode {
+    /// Where the host has it.
+    pub fn host_path(&self) -> &std::path::Path {
+        self.host_path.as_deref().unwrap_or(&self.path)
+    }
+
     fn check(&self, at: &str) -> Result<(), DocumentError> {
         check_absolute(&self.path, &format!("{at}.path"))?;
         if let Some(path) = &self.host_path {
