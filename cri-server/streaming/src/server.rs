@@ -1,0 +1,220 @@
+//! The HTTP server: one-time URLs, and connections that are upgraded there.
+
+use std::convert::Infallible;
+use std::io;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_rustls::TlsAcceptor;
+
+use crate::pending::{EXPIRE_EVERY, Job, Pending, TooMany};
+use crate::upgrade::{self, Chosen, Refusal};
+use crate::{command, forward, tls};
+
+/// How long a client may take for its request, and for a TLS handshake.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Pause after the listener failed, such as for want of descriptors.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// Where to serve, and how.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Address; port 0 lets the kernel choose one. Without TLS it must be a loopback address.
+    pub address: SocketAddr,
+    /// Certificate chain and key, both PEM; none for plain HTTP.
+    pub tls: Option<(PathBuf, PathBuf)>,
+}
+
+/// Why the server cannot be started.
+#[derive(Debug, thiserror::Error)]
+pub enum ServerError {
+    /// The address would show what containers print to the network.
+    #[error("streaming address {0} is not a loopback address: give it a certificate and a key")]
+    Unprotected(SocketAddr),
+    /// The address cannot be listened at.
+    #[error("listen for streaming at {address}")]
+    Listen {
+        /// The address.
+        address: SocketAddr,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// The certificate or its key cannot be used.
+    #[error("streaming certificate: {0}")]
+    Certificate(String),
+}
+
+/// The server. Clones are the same one.
+#[derive(Debug, Clone)]
+pub struct Server {
+    pending: Arc<Pending>,
+    base: String,
+}
+
+impl Server {
+    /// Listens, and serves from now on in tasks of the async runtime.
+    pub async fn start(settings: &Settings) -> Result<Self, ServerError> {
+        let Settings { address, tls } = settings;
+        if tls.is_none() && !address.ip().is_loopback() {
+            return Err(ServerError::Unprotected(*address));
+        }
+        let acceptor = match tls {
+            Some((certificate, key)) => {
+                Some(tls::acceptor(certificate, key).map_err(ServerError::Certificate)?)
+            }
+            None => None,
+        };
+        let failed = |source| ServerError::Listen {
+            address: *address,
+            source,
+        };
+        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let bound = listener.local_addr().map_err(failed)?;
+        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let pending = Arc::new(Pending::default());
+        tokio::spawn(accept(listener, acceptor, pending.clone()));
+        tokio::spawn(expire(Arc::downgrade(&pending)));
+        Ok(Self {
+            pending,
+            base: format!("{scheme}://{bound}"),
+        })
+    }
+
+    /// The URL at which a job will be done once.
+    pub fn url(&self, job: Job) -> Result<String, TooMany> {
+        let token = self.pending.put(job, Instant::now())?;
+        Ok(format!("{}/{token}", self.base))
+    }
+}
+
+/// Jobs hold on to things; those that nobody has come for let go of them.
+async fn expire(pending: std::sync::Weak<Pending>) {
+    loop {
+        tokio::time::sleep(EXPIRE_EVERY).await;
+        let Some(pending) = pending.upgrade() else {
+            return;
+        };
+        pending.expire(Instant::now());
+    }
+}
+
+async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, pending: Arc<Pending>) {
+    loop {
+        match listener.accept().await {
+            Ok((socket, _)) => {
+                tokio::spawn(connection(socket, acceptor.clone(), pending.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "accept a streaming connection");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+    }
+}
+
+async fn connection(socket: TcpStream, acceptor: Option<TlsAcceptor>, pending: Arc<Pending>) {
+    // Keystrokes are not kept back, and a client that vanished is noticed: wishes, both.
+    let _ = socket.set_nodelay(true);
+    let _ = rustix::net::sockopt::set_socket_keepalive(&socket, true);
+    match acceptor {
+        None => http(socket, pending).await,
+        Some(acceptor) => {
+            let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(socket));
+            match handshake.await {
+                Ok(Ok(socket)) => http(socket, pending).await,
+                Ok(Err(error)) => tracing::debug!(%error, "TLS handshake of a streaming client"),
+                Err(_) => tracing::debug!("TLS handshake of a streaming client takes too long"),
+            }
+        }
+    }
+}
+
+async fn http<I>(io: I, pending: Arc<Pending>)
+where
+    I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
+{
+    let service = hyper::service::service_fn(move |request| {
+        let response = respond(request, &pending);
+        std::future::ready(Ok::<_, Infallible>(response))
+    });
+    let served = hyper::server::conn::http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(PATIENCE)
+        .serve_connection(TokioIo::new(io), service)
+        .with_upgrades();
+    if let Err(error) = served.await {
+        tracing::debug!(%error, "a streaming connection is closed");
+    }
+}
+
+/// Takes the job of a URL and does it on the upgraded connection. A URL is used up even when its
+/// request is refused.
+fn respond(mut request: Request<Incoming>, pending: &Pending) -> Response<Full<Bytes>> {
+    let token = request.uri().path().trim_start_matches('/');
+    let Some(job) = pending.take(token, Instant::now()) else {
+        let reason = "no such URL: it is good once, for a minute";
+        return answer(StatusCode::NOT_FOUND, reason.into());
+    };
+    if !matches!(*request.method(), Method::GET | Method::POST) {
+        let reason = "only GET and POST".into();
+        return answer(StatusCode::METHOD_NOT_ALLOWED, reason);
+    }
+    let upgrade = hyper::upgrade::on(&mut request);
+    match job {
+        Job::Command { streams, command } => switch(
+            upgrade::command(request.headers()),
+            upgrade,
+            move |io, chosen| command::serve(io, chosen, streams, command),
+        ),
+        Job::Forward { ports, listed } => switch(
+            upgrade::forward(request.headers()),
+            upgrade,
+            move |io, chosen| forward::serve(io, chosen, ports, listed),
+        ),
+    }
+}
+
+fn switch<T, F>(
+    chosen: Result<Chosen<T>, Refusal>,
+    upgrade: OnUpgrade,
+    job: impl FnOnce(TokioIo<hyper::upgrade::Upgraded>, T) -> F + Send + 'static,
+) -> Response<Full<Bytes>>
+where
+    T: Send + 'static,
+    F: Future<Output = ()> + Send,
+{
+    let (chosen, headers) = match chosen {
+        Ok(chosen) => chosen,
+        Err(refusal) => {
+            let mut response = answer(refusal.status, refusal.reason);
+            response.headers_mut().extend(refusal.headers);
+            return response;
+        }
+    };
+    tokio::spawn(async move {
+        match upgrade.await {
+            Ok(io) => job(TokioIo::new(io), chosen).await,
+            Err(error) => tracing::debug!(%error, "a streaming client has gone"),
+        }
+    });
+    let mut response = answer(StatusCode::SWITCHING_PROTOCOLS, String::new());
+    *response.headers_mut() = headers;
+    response
+}
+
+fn answer(status: StatusCode, reason: String) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(reason));
+    *response.status_mut() = status;
+    response
+}
