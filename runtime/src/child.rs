@@ -9,11 +9,14 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 
 use rustix::fs::{Mode, OFlags};
 use rustix::process::{DumpableBehavior, set_dumpable_behavior};
+use rustix::thread::set_no_new_privs;
 
 use crate::console::Console;
 use crate::error::Doing;
+use crate::label::Labels;
 use crate::oci_spec::runtime::Process;
 use crate::report::{self, Report, Word};
+use crate::seccomp::Filter;
 use crate::{Error, Failure, command, credential, sys};
 
 /// Descriptors 0, 1 and 2 and those after them, as the child finds them.
@@ -127,39 +130,76 @@ pub(crate) fn arrange(
 }
 
 /// The last steps of every child, from a complete container to the command.
-pub(crate) struct Launch {
+pub(crate) struct Launch<'a> {
+    labels: Labels,
+    filter: Option<&'a Filter>,
     cwd: Option<OwnedFd>,
-    args: Vec<std::ffi::CString>,
-    env: Vec<std::ffi::CString>,
+    command: command::Command,
+    settled: bool,
 }
 
-impl Launch {
-    /// Looks up everything that the configuration names, while still root.
-    pub(crate) fn prepare(root: BorrowedFd<'_>, process: &Process) -> Result<Self, Error> {
+impl<'a> Launch<'a> {
+    /// Looks up everything that the configuration names, while still root. The labels have been
+    /// opened before, through the host's /proc.
+    pub(crate) fn prepare(
+        root: BorrowedFd<'_>,
+        process: &Process,
+        labels: Labels,
+        filter: Option<&'a Filter>,
+    ) -> Result<Self, Error> {
         Ok(Self {
+            labels,
+            filter,
             cwd: command::open_cwd(root, process)?,
-            args: command::arguments(process)?,
-            env: command::environment(root, process)?,
+            command: command::Command::new(root, process)?,
+            settled: false,
         })
     }
 
-    /// Becomes the user, in the working directory.
-    pub(crate) fn become_user(&self, process: &Process) -> Result<(), Error> {
+    /// Does what takes no word to start, while nobody waits: a container's bounding set shrinks
+    /// by one call for each capability, and a command is looked for in each directory of PATH.
+    /// From here on the process cannot run hooks. In the container's root.
+    pub(crate) fn settle(&mut self, process: &Process) -> Result<(), Error> {
+        credential::shed(process)?;
+        self.command.look_ahead();
+        self.settled = true;
+        Ok(())
+    }
+
+    /// Becomes the user, in the working directory, confined. The filter goes on as late as it
+    /// can, see [`crate::seccomp`]; what comes after it is listed there and in docs/security.md.
+    pub(crate) fn become_user(&self, process: &Process, status: &Status) -> Result<(), Error> {
+        if !self.settled {
+            credential::shed(process)?;
+        }
+        let confine = || self.filter.map_or(Ok(()), |filter| filter.put_on(status));
+        let no_new_privileges = process.no_new_privileges() == Some(true);
         let doing = || format!("enter working directory {}", process.cwd().display());
         // Root may be kept out of a directory of the user's, on NFS for example.
         let enter = || self.cwd.as_ref().map_or(Ok(()), rustix::process::fchdir);
         let entered = enter();
         credential::set_limits(process.rlimits().as_deref().unwrap_or_default())?;
-        credential::become_user(process)?;
+        self.labels.apply()?;
+        credential::become_user(
+            process,
+            || {
+                if no_new_privileges { Ok(()) } else { confine() }
+            },
+        )?;
         match entered {
             Err(rustix::io::Errno::ACCESS) => enter().doing(doing),
             done => done.doing(doing),
+        }?;
+        if no_new_privileges {
+            set_no_new_privs(true).doing(|| "set no_new_privs")?;
+            confine()?;
         }
+        Ok(())
     }
 
     /// Executes the command; returns only with the reason why not.
     pub(crate) fn execute(self) -> Error {
-        command::execute(self.args, self.env)
+        self.command.execute()
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) fn open_cwd(root: BorrowedFd<'_>, process: &Process) -> Result<Option
 }
 
 /// Environment of the process as given, with a HOME from /etc/passwd where there is none.
-pub(crate) fn environment(root: BorrowedFd<'_>, process: &Process) -> Result<Vec<CString>, Error> {
+fn environment(root: BorrowedFd<'_>, process: &Process) -> Result<Vec<CString>, Error> {
     let given = process.env().as_deref().unwrap_or_default();
     let mut env = Vec::with_capacity(given.len() + 1);
     for variable in given {
@@ -52,8 +52,72 @@ pub(crate) fn environment(root: BorrowedFd<'_>, process: &Process) -> Result<Vec
     Ok(env)
 }
 
+/// What is executed, and where it may be.
+#[derive(Debug)]
+pub(crate) struct Command {
+    args: Vec<CString>,
+    env: Vec<CString>,
+    /// Paths to try, in order.
+    candidates: Vec<CString>,
+}
+
+impl Command {
+    /// The command of a process in `root`.
+    pub(crate) fn new(root: BorrowedFd<'_>, process: &Process) -> Result<Self, Error> {
+        let args = arguments(process)?;
+        let env = environment(root, process)?;
+        let candidates = candidates(&args[0], &env);
+        Ok(Self {
+            args,
+            env,
+            candidates,
+        })
+    }
+
+    /// Leaves out the places at the beginning of the search where there is nothing, for root.
+    /// What appears there between now and the execution is not found; what disappears is.
+    pub(crate) fn look_ahead(&mut self) {
+        let missing = |path: &CString| {
+            // A relative entry is about the working directory, which is not entered yet.
+            path.as_bytes().starts_with(b"/")
+                && rustix::fs::access(path, rustix::fs::Access::EXISTS) == Err(Errno::NOENT)
+        };
+        let last = self.candidates.len().saturating_sub(1);
+        let empty = self
+            .candidates
+            .iter()
+            .take(last)
+            .take_while(|path| missing(path))
+            .count();
+        self.candidates.drain(..empty);
+    }
+
+    /// Executes the command; returns only with the reason why not.
+    ///
+    /// A name with a slash is a path, any other is searched for in the PATH of the process's own
+    /// environment. A file that may not be executed does not end the search, but is what is
+    /// complained about when nothing better is found.
+    pub(crate) fn execute(self) -> Error {
+        let name = self.args[0].clone();
+        let (args, env) = (StringArray::new(self.args), StringArray::new(self.env));
+        let mut reason = io::Error::from(Errno::NOENT);
+        for candidate in self.candidates {
+            let error = execve(&candidate, &args, &env);
+            match error.raw_os_error() {
+                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                Some(libc::EACCES) => reason = error,
+                _ => {
+                    reason = error;
+                    break;
+                }
+            }
+        }
+        refused(&name, reason)
+    }
+}
+
 /// Arguments of the process; at least one.
-pub(crate) fn arguments(process: &Process) -> Result<Vec<CString>, Error> {
+fn arguments(process: &Process) -> Result<Vec<CString>, Error> {
     let args = process.args().as_deref().unwrap_or_default();
     if args.first().is_none_or(String::is_empty) {
         return Err(Error::invalid("process.args", "no command"));
@@ -61,30 +125,6 @@ pub(crate) fn arguments(process: &Process) -> Result<Vec<CString>, Error> {
     args.iter()
         .map(|arg| c_string("process.args", arg))
         .collect()
-}
-
-/// Executes the command; returns only with the reason why not.
-///
-/// A name with a slash is a path, any other is searched for in the PATH of the process's own
-/// environment. A file that may not be executed does not end the search, but is what is
-/// complained about when nothing better is found.
-pub(crate) fn execute(args: Vec<CString>, env: Vec<CString>) -> Error {
-    let name = args[0].clone();
-    let candidates = candidates(&name, &env);
-    let (args, env) = (StringArray::new(args), StringArray::new(env));
-    let mut reason = io::Error::from(Errno::NOENT);
-    for candidate in candidates {
-        let error = execve(&candidate, &args, &env);
-        match error.raw_os_error() {
-            Some(libc::ENOENT | libc::ENOTDIR) => {}
-            Some(libc::EACCES) => reason = error,
-            _ => {
-                reason = error;
-                break;
-            }
-        }
-    }
-    refused(&name, reason)
 }
 
 /// The error of a command that cannot be executed.
@@ -193,12 +233,24 @@ mod tests {
             "PATH=/no/such:{}:/nor/this",
             dir.path().display()
         ))];
-        let missing = execute(vec![c("missing")], env.clone());
+        let execute = |name: &str| {
+            let (args, env) = (vec![c(name)], env.clone());
+            let candidates = candidates(&args[0], &env);
+            let mut command = Command {
+                args,
+                env,
+                candidates,
+            };
+            command.look_ahead();
+            assert!(command.candidates.len() < 3, "{command:?}");
+            command.execute()
+        };
+        let missing = execute("missing");
         assert!(
             matches!(missing, Error::Command { exit_code: 127, .. }),
             "{missing}"
         );
-        let data = execute(vec![c("data")], env);
+        let data = execute("data");
         assert!(
             matches!(data, Error::Command { exit_code: 126, .. }),
             "{data}"

@@ -12,12 +12,15 @@ use rustix::thread::{
 use crate::child::{self, Fds, Status};
 use crate::error::Doing;
 use crate::hook::{Inside, Outside};
+use crate::mount::ImageVolume;
 use crate::namespace::{self, Handle, Namespaces};
 use crate::oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 use crate::rootfs::{self, Rootfs};
+use crate::seccomp::Filter;
 use crate::shm::Shm;
 use crate::sys::clone::Child;
-use crate::{Error, Init, Stdio, cgroup, mount, report, sys, validate};
+use crate::user_namespace::{self, IdMappings, UserNamespace};
+use crate::{Error, Init, Stdio, cgroup, credential, device, mount, report, sys, validate};
 
 /// A container to create.
 #[derive(Debug)]
@@ -38,9 +41,13 @@ pub struct Create<'a> {
     /// Attached where the configuration has a tmpfs at /dev/shm, which is private to the
     /// container otherwise.
     pub shm: Option<&'a Shm>,
+    /// What the configuration's mounts of type `image` show.
+    pub images: &'a [ImageVolume],
     /// Join this PID namespace (a pidfd of a process in it, or an open /proc/pid/ns/pid),
     /// whatever the configuration says.
     pub pid_namespace: Option<BorrowedFd<'a>>,
+    /// Join this user namespace, with the mappings of the configuration, instead of making one.
+    pub user_namespace: Option<&'a UserNamespace>,
     /// Descriptors 0, 1 and 2.
     pub stdio: Stdio<'a>,
     /// Directory of the configuration, told to hooks; hooks are refused without.
@@ -48,6 +55,9 @@ pub struct Create<'a> {
     /// A listening `SOCK_SEQPACKET` socket at which the built container waits for another
     /// process to [`Init::attach`], when the caller will not live to call [`Init::start`].
     pub gate: Option<BorrowedFd<'a>>,
+    /// The filter that `linux.seccomp` has become; a configuration that has one is refused
+    /// without.
+    pub seccomp: Option<&'a Filter>,
     /// Descriptors 3, 4, ... of the command.
     pub extra_fds: &'a [BorrowedFd<'a>],
 }
@@ -68,10 +78,13 @@ impl<'a> Create<'a> {
             cgroup,
             inherit: Namespaces::empty(),
             shm: None,
+            images: &[],
             pid_namespace: None,
+            user_namespace: None,
             stdio,
             bundle: None,
             gate: None,
+            seccomp: None,
             extra_fds: &[],
         }
     }
@@ -86,6 +99,8 @@ struct Plan<'a> {
     new: Namespaces,
     /// Namespaces to be joined by the child.
     join: Vec<Handle>,
+    /// The child is in the container's user namespace from its first instruction.
+    in_user_namespace: bool,
     inside: Option<Inside>,
     /// Hooks will run outside: say when.
     outside: bool,
@@ -95,23 +110,41 @@ struct Plan<'a> {
 /// this returns. On error nothing is left but the cgroup's parents.
 pub fn create(create: Create<'_>) -> Result<Init, Error> {
     validate::spec(create.spec)?;
+    validate::seccomp(create.spec, create.seccomp)?;
     let (inside, outside) = hooks(&create)?;
+    let made = user_namespace(&create)?;
+    let user = create.user_namespace.or(made.as_ref());
     let (new, mut join) = namespaces(&create)?;
-    // A PID namespace takes in children only, so it is the caller that goes there.
+    // A PID namespace takes in children only, so it is the caller that goes there, or the helper
+    // with everything else that it joins.
     let pid = join
         .iter()
         .position(|handle| handle.kind == Namespaces::NEWPID);
     let pid = pid.map(|at| join.swap_remove(at));
+    let by_helper = match user {
+        Some(_) => std::mem::take(&mut join),
+        None => Vec::new(),
+    };
     let process = create.spec.process().as_ref();
-    let root = rootfs::prepare(create.rootfs)?;
+    let process = process.ok_or_else(|| Error::invalid("process", "missing"))?;
+    let root = rootfs::prepare(create.rootfs, user)?;
+    let mut mounts = mount::prepare(
+        create.spec.mounts().as_deref().unwrap_or_default(),
+        create.shm,
+        create.images,
+        user,
+    )?;
+    if let Some(user) = user {
+        let linux = create.spec.linux().as_ref();
+        let devices = linux.and_then(|linux| linux.devices().as_deref());
+        device::outside::prepare(&mut mounts, devices.unwrap_or_default(), user)?;
+    }
     let plan = Plan {
         create: &create,
-        process: process.ok_or_else(|| Error::invalid("process", "missing"))?,
-        mounts: mount::prepare(
-            create.spec.mounts().as_deref().unwrap_or_default(),
-            create.shm,
-        )?,
+        process,
+        mounts,
         new,
+        in_user_namespace: user.is_some(),
         join,
         inside,
         outside: outside.is_some(),
@@ -129,19 +162,31 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
         .pid_namespace
         .or(pid.as_ref().map(|handle| handle.fd.as_fd()));
     let fds = fds(&create.stdio, create.extra_fds);
-    let child = in_pid_namespace(pid_namespace, || {
-        let new = plan.new - Namespaces::NEWCGROUP;
-        sys::clone::clone3(new, Some(cgroup.as_fd()), || {
-            child::run(&status, || plan.build(root, &fds, &status))
-        })
-        .doing(|| {
-            format!(
-                "clone container {} into {}",
-                create.id,
-                create.cgroup.display()
-            )
-        })
-    });
+    let cloning = || {
+        format!(
+            "clone container {} into {}",
+            create.id,
+            create.cgroup.display()
+        )
+    };
+    let child = match user {
+        Some(user) => {
+            let inside = user_namespace::Inside {
+                ours: ours.as_fd(),
+                status: &status,
+                enter: || enter(user, process, &by_helper, pid_namespace),
+                namespaces: new & (Namespaces::NEWNS | Namespaces::NEWPID),
+                cgroup: Some(cgroup.as_fd()),
+            };
+            inside.clone(|| child::run(&status, || plan.build(root, &fds, &status)))
+        }
+        None => in_pid_namespace(pid_namespace, || {
+            sys::clone::clone3(new - Namespaces::NEWCGROUP, Some(cgroup.as_fd()), || {
+                child::run(&status, || plan.build(root, &fds, &status))
+            })
+            .doing(cloning)
+        }),
+    };
     match child {
         Ok(child) => Ok(Init::created(child, ours, outside)),
         Err(error) => {
@@ -149,6 +194,51 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
             Err(error)
         }
     }
+}
+
+/// The user namespace of the configuration, unless the caller has it already.
+fn user_namespace(create: &Create<'_>) -> Result<Option<UserNamespace>, Error> {
+    let mappings = IdMappings::of(create.spec);
+    let linux = create.spec.linux().as_ref();
+    let namespaces = linux.and_then(|linux| linux.namespaces().as_ref());
+    let entry = namespaces
+        .into_iter()
+        .flatten()
+        .find(|namespace| namespace.typ() == LinuxNamespaceType::User);
+    match (entry, create.user_namespace) {
+        (None, None) => Ok(None),
+        (Some(_), Some(given)) if *given.mappings() == mappings => Ok(None),
+        (_, Some(_)) => Err(Error::invalid(
+            "linux.uidMappings",
+            "the container is to be in a user namespace with other mappings",
+        )),
+        (Some(entry), None) => match entry.path() {
+            None => UserNamespace::new(mappings).map(Some),
+            Some(path) => UserNamespace::open(path, mappings).map(Some),
+        },
+    }
+}
+
+/// What the helper does on the way into a user namespace: first what takes the host's privileges.
+fn enter(
+    user: &UserNamespace,
+    process: &Process,
+    join: &[Handle],
+    pid_namespace: Option<BorrowedFd<'_>>,
+) -> Result<(), Error> {
+    child::set_oom_score(process)?;
+    credential::raise_limits(process.rlimits().as_deref().unwrap_or_default())?;
+    join.iter().try_for_each(Handle::join)?;
+    if let Some(target) = pid_namespace {
+        enter_pid_namespace(target)?;
+    }
+    user.join()
+}
+
+/// A pidfd takes a set of kinds, a namespace file one kind; the numbers are the same.
+fn enter_pid_namespace(target: BorrowedFd<'_>) -> Result<(), Error> {
+    move_into_thread_name_spaces(target, ThreadNameSpaceType::PROCESS_ID)
+        .doing(|| "enter the PID namespace (has the container ended?)")
 }
 
 fn hooks(create: &Create<'_>) -> Result<(Option<Inside>, Option<Outside>), Error> {
@@ -173,6 +263,9 @@ fn namespaces(create: &Create<'_>) -> Result<(Namespaces, Vec<Handle>), Error> {
         .flatten()
     {
         let kind = validate::flag(namespace);
+        if kind == Namespaces::NEWUSER {
+            continue;
+        }
         if namespace.typ() == LinuxNamespaceType::Pid && create.pid_namespace.is_some() {
             continue;
         }
@@ -201,9 +294,7 @@ pub(crate) fn in_pid_namespace(
 ) -> Result<Child, Error> {
     let Some(target) = target else { return clone() };
     let own = namespace::own_pid()?;
-    // A pidfd takes a set of kinds, a namespace file one kind; the numbers are the same.
-    move_into_thread_name_spaces(target, ThreadNameSpaceType::PROCESS_ID)
-        .doing(|| "enter the PID namespace (has the container ended?)")?;
+    enter_pid_namespace(target)?;
     let child = clone();
     let back = move_into_link_name_space(own, Some(LinkNameSpaceType::ProcessID))
         .doing(|| "return to the own PID namespace");

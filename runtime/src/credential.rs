@@ -3,10 +3,10 @@
 use libcontainer::capabilities::CapabilityExt;
 use rustix::fs::{Gid, Mode, Uid};
 use rustix::io::Errno;
-use rustix::process::{Resource, Rlimit, setrlimit};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use rustix::thread::{
     CapabilitySet, CapabilitySets, configure_capability_in_ambient_set,
-    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities, set_no_new_privs,
+    remove_capability_from_bounding_set, set_capabilities, set_keep_capabilities,
     set_thread_groups, set_thread_res_gid, set_thread_res_uid,
 };
 
@@ -43,16 +43,58 @@ pub(crate) fn set_limits(limits: &[PosixRlimit]) -> Result<(), Error> {
     Ok(())
 }
 
+/// Raises the hard limits that are to be higher, which only root of the host may, and leaves
+/// what is allowed now as it is.
+pub(crate) fn raise_limits(limits: &[PosixRlimit]) -> Result<(), Error> {
+    for limit in limits {
+        let resource = resource(limit.typ());
+        let now = getrlimit(resource);
+        let wanted = (limit.hard() != u64::MAX).then_some(limit.hard());
+        let higher = match (now.maximum, wanted) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(now), Some(wanted)) => wanted > now,
+        };
+        if higher {
+            let raised = Rlimit {
+                current: now.current,
+                maximum: wanted,
+            };
+            setrlimit(resource, raised).doing(|| {
+                format!(
+                    "raise the hard limit {} to {} (it takes CAP_SYS_RESOURCE)",
+                    limit.typ(),
+                    limit.hard()
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives up what the process will not need, while still root: capabilities of the bounding set,
+/// one call each, since the kernel has no other way; permissions of new files.
+pub(crate) fn shed(process: &Process) -> Result<(), Error> {
+    if let Some(capabilities) = process.capabilities() {
+        drop_bounding(set(capabilities.bounding()))?;
+    }
+    let umask = process.user().umask().unwrap_or(UMASK);
+    rustix::process::umask(Mode::from_raw_mode(umask));
+    Ok(())
+}
+
 /// Becomes the user of the configuration, with its groups and capabilities.
 ///
-/// The order matters: the bounding set shrinks while CAP_SETPCAP is there; permitted
-/// capabilities are kept over the change of user; ambient ones come after the sets that they
-/// must be in.
-pub(crate) fn become_user(process: &Process) -> Result<(), Error> {
+/// The order matters: permitted capabilities are kept over the change of user; ambient ones come
+/// after the sets that they must be in. `last_as_root` is called when nothing else is left that
+/// needs no privilege.
+pub(crate) fn become_user(
+    process: &Process,
+    last_as_root: impl FnOnce() -> Result<(), Error>,
+) -> Result<(), Error> {
     let user = process.user();
     let wanted = process.capabilities().as_ref().map(Sets::from);
     if let Some(wanted) = &wanted {
-        drop_bounding(wanted.bounding)?;
         if user.uid() != 0 && !wanted.rest.permitted.is_empty() {
             set_keep_capabilities(true).doing(|| "keep capabilities over the change of user")?;
         }
@@ -66,6 +108,7 @@ pub(crate) fn become_user(process: &Process) -> Result<(), Error> {
     set_thread_groups(&groups).doing(|| "set supplementary groups")?;
     let gid = Gid::from_raw(user.gid());
     set_thread_res_gid(gid, gid, gid).doing(|| format!("become group {}", user.gid()))?;
+    last_as_root()?;
     let uid = Uid::from_raw(user.uid());
     set_thread_res_uid(uid, uid, uid).doing(|| format!("become user {}", user.uid()))?;
     if let Some(wanted) = &wanted {
@@ -76,17 +119,12 @@ pub(crate) fn become_user(process: &Process) -> Result<(), Error> {
                 .doing(|| format!("make {capability:?} ambient"))?;
         }
     }
-    if process.no_new_privileges() == Some(true) {
-        set_no_new_privs(true).doing(|| "set no_new_privs")?;
-    }
-    rustix::process::umask(Mode::from_raw_mode(user.umask().unwrap_or(UMASK)));
     Ok(())
 }
 
 /// The sets of a configuration.
 #[derive(Debug, PartialEq, Eq)]
 struct Sets {
-    bounding: CapabilitySet,
     rest: CapabilitySets,
     ambient: CapabilitySet,
 }
@@ -94,7 +132,6 @@ struct Sets {
 impl From<&LinuxCapabilities> for Sets {
     fn from(capabilities: &LinuxCapabilities) -> Self {
         Self {
-            bounding: set(capabilities.bounding()),
             rest: CapabilitySets {
                 effective: set(capabilities.effective()),
                 permitted: set(capabilities.permitted()),
@@ -167,13 +204,11 @@ mod tests {
     fn sets_are_kept_apart() {
         let mut capabilities = LinuxCapabilities::default();
         let of = |list: &[Capability]| Some(list.iter().copied().collect::<HashSet<_>>());
-        capabilities.set_bounding(of(&[Capability::Chown, Capability::Kill]));
         capabilities.set_effective(of(&[Capability::Chown]));
         capabilities.set_permitted(of(&[Capability::Chown, Capability::NetRaw]));
         capabilities.set_inheritable(None);
         capabilities.set_ambient(of(&[]));
         let sets = Sets::from(&capabilities);
-        assert_eq!(sets.bounding, CapabilitySet::CHOWN | CapabilitySet::KILL);
         assert_eq!(sets.rest.effective, CapabilitySet::CHOWN);
         assert_eq!(
             sets.rest.permitted,

@@ -1,5 +1,7 @@
 //! /dev: the devices and links that every container has, and those of the configuration.
 
+pub(crate) mod outside;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
@@ -46,18 +48,14 @@ pub(crate) fn make_all(
             .rev()
             .find(|mount| mount.destination == Path::new(path))
     };
-    if matches!(
-        mounted_at("/dev").map(|mount| &mount.what),
-        Some(What::Tree(_))
-    ) {
+    let at_dev = mounted_at("/dev").map(|mount| &mount.what);
+    if matches!(at_dev, Some(What::Tree(_) | What::Image { .. })) {
         return Ok(());
     }
     let dev = path::open_or_create(root, Path::new("/dev"), || Ok(Kind::Directory))?;
+    let made = matches!(at_dev, Some(What::Dev(_)));
     for &(name, major, minor) in DEFAULT {
-        let overridden = devices
-            .iter()
-            .any(|d| d.path().strip_prefix("/dev") == Ok(Path::new(name)));
-        if !overridden {
+        if !made && !is_overridden(name, devices) {
             make(
                 dev.as_fd(),
                 name,
@@ -77,16 +75,32 @@ pub(crate) fn make_all(
     if mounted_at("/dev/pts").is_some_and(|mount| mount.is_new("devpts")) {
         replace_with_link(dev.as_fd(), "ptmx", "pts/ptmx").doing(|| "make /dev/ptmx")?;
     }
-    for device in devices {
-        make_configured(root, device)
+    for device in devices.iter().filter(|_| !made) {
+        let owner = (
+            Uid::from_raw(device.uid().unwrap_or(0)),
+            Gid::from_raw(device.gid().unwrap_or(0)),
+        );
+        make_configured(root, device.path(), device, owner)
             .map_err(|e| Error::system(format!("make device {}", device.path().display()), e))?;
     }
     Ok(())
 }
 
-fn make_configured(root: BorrowedFd<'_>, device: &LinuxDevice) -> std::io::Result<()> {
+/// Does the configuration have a device of its own in the place of a default one?
+fn is_overridden(name: &str, devices: &[LinuxDevice]) -> bool {
+    devices
+        .iter()
+        .any(|d| d.path().strip_prefix("/dev") == Ok(Path::new(name)))
+}
+
+/// Makes a device at `path` below `root`, of an owner by the ids of the file system there.
+fn make_configured(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    device: &LinuxDevice,
+    (uid, gid): (Uid, Gid),
+) -> std::io::Result<()> {
     let invalid = |what| std::io::Error::new(std::io::ErrorKind::InvalidInput, what);
-    let path = device.path();
     let name = path
         .file_name()
         .ok_or_else(|| invalid("not a file's path"))?;
@@ -106,9 +120,7 @@ fn make_configured(root: BorrowedFd<'_>, device: &LinuxDevice) -> std::io::Resul
     };
     let mode = device.file_mode().unwrap_or(0o666) & 0o7777;
     make(parent.as_fd(), name, kind, mode, dev)?;
-    let (uid, gid) = (device.uid().unwrap_or(0), device.gid().unwrap_or(0));
-    if (uid, gid) != (0, 0) {
-        let (uid, gid) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    if (uid, gid) != (Uid::ROOT, Gid::ROOT) {
         chownat(
             &parent,
             name,

@@ -8,10 +8,13 @@ use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::{self, Fds, Launch, Status};
 use crate::error::Doing;
+use crate::label::Labels;
 use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::Process;
 use crate::report::Report;
-use crate::{Error, Init, Stdio, cgroup, console, create, report, sys, validate};
+use crate::seccomp::Filter;
+use crate::user_namespace::{self, IdMappings};
+use crate::{Error, Init, Stdio, cgroup, console, create, credential, report, sys, validate};
 
 /// A process to run in a container.
 #[derive(Debug)]
@@ -20,10 +23,14 @@ pub struct Exec<'a> {
     pub process: &'a Process,
     /// Pidfd of the container's first process; its namespaces are joined.
     pub container: BorrowedFd<'a>,
+    /// The mappings of the container's user namespace, which is joined; `None` without one.
+    pub user_namespace: Option<&'a IdMappings>,
     /// The container's cgroup directory.
     pub cgroup: &'a Path,
     /// Descriptors 0, 1 and 2.
     pub stdio: Stdio<'a>,
+    /// The container's seccomp filter.
+    pub seccomp: Option<&'a Filter>,
     /// Descriptors 3, 4, ... of the command.
     pub extra_fds: &'a [BorrowedFd<'a>],
 }
@@ -39,8 +46,10 @@ impl<'a> Exec<'a> {
         Self {
             process,
             container,
+            user_namespace: None,
             cgroup,
             stdio,
+            seccomp: None,
             extra_fds: &[],
         }
     }
@@ -55,18 +64,43 @@ pub fn exec(exec: Exec<'_>) -> Result<Init, Error> {
     let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
     let status = Status(theirs);
     let fds = create::fds(&exec.stdio, exec.extra_fds);
-    let child = create::in_pid_namespace(Some(exec.container), || {
-        sys::clone::clone3(Namespaces::empty(), Some(cgroup.as_fd()), || {
-            child::run(&status, || in_child(&exec, &fds, &status))
-        })
-        .doing(|| format!("clone a process into {}", exec.cgroup.display()))
-    })?;
+    let body = || child::run(&status, || in_child(&exec, &fds, &status));
+    let child = match exec.user_namespace {
+        Some(mappings) => {
+            mappings.check_user(exec.process)?;
+            let inside = user_namespace::Inside {
+                ours: ours.as_fd(),
+                status: &status,
+                enter: || enter(&exec),
+                namespaces: Namespaces::empty(),
+                cgroup: Some(cgroup.as_fd()),
+            };
+            inside.clone(body)?
+        }
+        None => create::in_pid_namespace(Some(exec.container), || {
+            sys::clone::clone3(Namespaces::empty(), Some(cgroup.as_fd()), body)
+                .doing(|| format!("clone a process into {}", exec.cgroup.display()))
+        })?,
+    };
     Ok(Init::executing(child, ours))
+}
+
+/// What the helper does on the way into the container's user namespace.
+fn enter(exec: &Exec<'_>) -> Result<(), Error> {
+    child::set_oom_score(exec.process)?;
+    credential::raise_limits(exec.process.rlimits().as_deref().unwrap_or_default())?;
+    let kinds = ThreadNameSpaceType::USER | ThreadNameSpaceType::PROCESS_ID;
+    move_into_thread_name_spaces(exec.container, kinds)
+        .doing(|| "join the container's user namespace (has it ended?)")
 }
 
 fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallible, Error> {
     child::set_apart(status, fds, [exec.container.as_raw_fd()])?;
-    child::set_oom_score(exec.process)?;
+    match exec.user_namespace {
+        Some(_) => user_namespace::become_root()?,
+        None => child::set_oom_score(exec.process)?,
+    }
+    let labels = Labels::open(exec.process)?;
     let all = ThreadNameSpaceType::MOUNT
         | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
         | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
@@ -76,7 +110,7 @@ fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallibl
         .doing(|| "join the container's namespaces (has it ended?)")?;
     // Joining the mount namespace has made the container's root the working directory.
     let root = rustix::fs::CWD;
-    let launch = Launch::prepare(root, exec.process)?;
+    let launch = Launch::prepare(root, exec.process, labels, exec.seccomp)?;
     let console = match exec.stdio {
         Stdio::Terminal => Some(console::open(root, exec.process)?),
         Stdio::Fds(_) => None,
@@ -89,6 +123,6 @@ fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallibl
         status.say(&Report::Console(master));
     }
     child::arrange(fds, console.as_ref(), exec.process)?;
-    launch.become_user(exec.process)?;
+    launch.become_user(exec.process, status)?;
     Err(launch.execute())
 }

@@ -12,7 +12,9 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
 use crate::hook::Outside;
+use crate::oci_spec::runtime::ContainerState;
 use crate::report::{self, Report, Word};
+use crate::seccomp::Offer;
 use crate::sys::clone::Child;
 use crate::{Error, process};
 
@@ -33,6 +35,8 @@ pub struct Init {
     pidfd: OwnedFd,
     status: OwnedFd,
     phase: Phase,
+    /// State of the container when the process executes its command.
+    container: ContainerState,
     console: Option<OwnedFd>,
     hooks: Option<Outside>,
 }
@@ -87,6 +91,7 @@ impl Init {
             pidfd,
             status,
             phase: Phase::Building,
+            container: ContainerState::Created,
             console: None,
             hooks,
         }
@@ -100,6 +105,7 @@ impl Init {
             pidfd,
             status,
             phase: Phase::Starting,
+            container: ContainerState::Running,
             console: None,
             hooks: None,
         }
@@ -113,6 +119,7 @@ impl Init {
             pidfd,
             status: socket,
             phase: Phase::Waiting,
+            container: ContainerState::Created,
             console: None,
             hooks: None,
         }
@@ -161,6 +168,12 @@ impl Init {
                 self.phase = Phase::Waiting;
                 Ok(Progress::Ready { console })
             }
+            (Report::Listener(offer), Phase::Starting) => {
+                let taken = Offer::parse(&offer).and_then(|offer| {
+                    offer.hand_over(self.pid, self.pidfd.as_fd(), self.container)
+                });
+                self.answer(taken, Word::ListenerTaken)
+            }
             (Report::Closed, Phase::Starting) => {
                 self.phase = Phase::Over;
                 Ok(Progress::Running {
@@ -176,7 +189,9 @@ impl Init {
                 errno: 0,
                 exit_code: None,
             })),
-            (Report::Ready(_) | Report::Hooks, _) => Err(self.out_of_turn("report")),
+            (Report::Ready(_) | Report::Hooks | Report::Listener(_), _) => {
+                Err(self.out_of_turn("report"))
+            }
         }
     }
 
@@ -213,9 +228,14 @@ impl Init {
             .hooks
             .take()
             .map_or(Ok(()), |hooks| hooks.run(self.pid));
+        self.answer(outcome, Word::HooksDone)
+    }
+
+    /// Lets the child go on after what it asked for was done, or ends it.
+    fn answer(&mut self, outcome: Result<(), Error>, word: Word) -> Result<Progress, Error> {
         match outcome {
             Ok(()) => {
-                report::tell(self.status.as_fd(), Word::HooksDone)
+                report::tell(self.status.as_fd(), word)
                     .map_err(|e| Error::system(format!("answer process {}", self.pid), e))?;
                 Ok(Progress::Building)
             }

@@ -9,7 +9,7 @@
 //! `report` what the two say to each other; `child` and `create::build` what happens between
 //! clone3 and exec, with `rootfs`, `mount`, `path`, `device`, `mask`, `console` for the file
 //! system and `credential`, `command` for the process; `validate` what is refused; [`hook`];
-//! [`cgroup`], [`namespace`], [`shm`], [`pod_init`] what a pod is made of; `sys` the system
+//! [`seccomp`] and `label` what confines it; [`cgroup`], [`namespace`], [`user_namespace`], [`shm`], [`pod_init`] what a pod is made of; [`probe`] what the host can do; `sys` the system
 //! calls without a safe wrapper.
 //!
 //! Invariants: single-threaded callers only, since the child allocates after clone3; root file
@@ -23,8 +23,11 @@ pub mod cgroup;
 pub mod hook;
 pub mod namespace;
 pub mod pod_init;
+pub mod probe;
 pub mod process;
+pub mod seccomp;
 pub mod shm;
+pub mod user_namespace;
 
 mod child;
 mod command;
@@ -35,11 +38,13 @@ mod device;
 mod error;
 mod exec;
 mod init;
+mod label;
 mod mask;
 mod mount;
 mod path;
 mod report;
 mod rootfs;
+
 #[allow(unsafe_code)]
 mod sys;
 mod validate;
@@ -51,6 +56,7 @@ pub use exec::{Exec, exec};
 pub use init::{Failure, Init, Progress, Stdio};
 /// The runtime-spec types this library speaks.
 pub use libcontainer::oci_spec;
+pub use mount::ImageVolume;
 pub use mount::options::names as mount_options;
 pub use mount::read_only_copy;
 pub use namespace::Namespaces;

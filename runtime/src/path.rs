@@ -78,6 +78,28 @@ pub(crate) fn open_or_create(
     }
 }
 
+/// Like [`open_or_create`] where there is no symbolic link on the way and at most the last name
+/// is missing; `None` everywhere else.
+pub(crate) fn open_or_create_straight(
+    root: BorrowedFd<'_>,
+    path: &Path,
+    kind: impl FnOnce() -> Result<Kind, Error>,
+) -> Result<Option<OwnedFd>, Error> {
+    match open_strictly(root, path) {
+        Ok(fd) => Ok(Some(fd)),
+        Err(Errno::NOENT) => {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else {
+                return Ok(None);
+            };
+            let Ok(parent) = open_strictly(root, parent) else {
+                return Ok(None);
+            };
+            Ok(create_in(parent.as_fd(), name, kind()?).ok())
+        }
+        Err(_) => Ok(None),
+    }
+}
+
 /// The common case of [`create`]: only the last name is missing, and no link in its place.
 fn create_last(root: BorrowedFd<'_>, path: &Path, kind: Kind) -> rustix::io::Result<OwnedFd> {
     let name = path.file_name().ok_or(Errno::NOENT)?;

@@ -9,9 +9,11 @@ use rustix::process::{
     wait,
 };
 
+use crate::child::Status;
 use crate::error::Doing;
 use crate::namespace::Namespaces;
-use crate::{Error, cgroup, sys};
+use crate::user_namespace::{self, UserNamespace};
+use crate::{Error, cgroup, report, sys};
 
 /// A running pod init.
 #[derive(Debug)]
@@ -22,15 +24,31 @@ pub struct PodInit {
     pub pidfd: OwnedFd,
 }
 
-/// Clones a pod init into a new PID namespace and, if given, a cgroup (made when missing). It
-/// is named `skiff-init`, holds no descriptors and ignores signals; SIGKILL from the caller
-/// ends it and with it the namespace. It can be reaped only after the caller has reaped its own
-/// children in there.
-pub fn spawn(cgroup: Option<&Path>) -> Result<PodInit, Error> {
+/// Clones a pod init into a new PID namespace, which belongs to the user namespace if there is
+/// one, and, if given, a cgroup (made when missing). It is named `skiff-init`, holds no
+/// descriptors and ignores signals; SIGKILL from the caller ends it and with it the namespace. It
+/// can be reaped only after the caller has reaped its own children in there.
+pub fn spawn(cgroup: Option<&Path>, user: Option<&UserNamespace>) -> Result<PodInit, Error> {
     let cgroup = cgroup.map(|path| cgroup::make(path, None)).transpose()?;
     let dir = cgroup.as_ref().map(|cgroup| cgroup.as_fd());
-    let child = sys::clone::clone3(Namespaces::NEWPID, dir, || run())
-        .doing(|| "clone the init of a pod")?;
+    let child = match user {
+        None => sys::clone::clone3(Namespaces::NEWPID, dir, || run())
+            .doing(|| "clone the init of a pod")?,
+        Some(user) => {
+            let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
+            let inside = user_namespace::Inside {
+                ours: ours.as_fd(),
+                status: &Status(theirs),
+                enter: || user.join(),
+                namespaces: Namespaces::NEWPID,
+                cgroup: dir,
+            };
+            inside.clone(|| {
+                let _ = user_namespace::become_root();
+                run()
+            })?
+        }
+    };
     Ok(PodInit {
         pid: child.pid,
         pidfd: child.pidfd,

@@ -7,10 +7,11 @@
 //! | `r`, perhaps with a descriptor | built, waiting for the word to start; the descriptor is the terminal |
 //! | `c` with a descriptor | the terminal of a process that does not wait |
 //! | `h` | namespaces are made: run the hooks that belong outside, then answer |
+//! | `l`, JSON | a seccomp listener is to be handed over, see `seccomp`; then answer |
 //! | `f`, errno, exit code, text | gave up |
 //! | end of file | executed the command: the socket is close-on-exec |
 //!
-//! Parent to child: `s` start, `h` hooks are done. The end of file tells the child that nobody
+//! Parent to child: `s` start, `h` hooks are done, `l` the listener has been taken. The end of file tells the child that nobody
 //! is left who wants it.
 
 use std::io::{self, IoSlice, IoSliceMut};
@@ -25,8 +26,8 @@ use rustix::net::{
 
 use crate::Failure;
 
-/// Longest text of a failure, in bytes; the rest is cut off.
-const MAX_TEXT: usize = 8192;
+/// Longest text of a packet, in bytes; of a failure the rest is cut off.
+pub(crate) const MAX_TEXT: usize = 8192;
 
 /// A packet from the child.
 #[derive(Debug)]
@@ -37,6 +38,8 @@ pub(crate) enum Report {
     Console(OwnedFd),
     /// Wants the hooks run.
     Hooks,
+    /// Wants its seccomp listener handed over.
+    Listener(Vec<u8>),
     /// Gave up.
     Failed(Failure),
     /// Closed its end.
@@ -50,6 +53,8 @@ pub(crate) enum Word {
     Start = b's' as isize,
     /// The hooks have run.
     HooksDone = b'h' as isize,
+    /// The seccomp listener is with the agent.
+    ListenerTaken = b'l' as isize,
 }
 
 /// The two ends: parent's and child's.
@@ -63,21 +68,25 @@ pub(crate) fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
 }
 
 /// Sends a packet of the child. Nothing can be done about a failure: the parent learns the
-/// rest from the end of file.
+/// rest from the end of file. Without a descriptor `write` is used, since a child that has put on
+/// a seccomp filter may have little else left.
 pub(crate) fn send(socket: BorrowedFd<'_>, report: &Report) -> io::Result<()> {
     let (data, fd) = match report {
         Report::Ready(console) => (vec![b'r'], console.as_ref()),
         Report::Console(console) => (vec![b'c'], Some(console)),
         Report::Hooks => (vec![b'h'], None),
+        Report::Listener(text) => ([b"l", text.as_slice()].concat(), None),
         Report::Failed(failure) => (encode(failure), None),
         Report::Closed => return Ok(()),
     };
+    let Some(fd) = fd else {
+        rustix::io::write(socket, &data)?;
+        return Ok(());
+    };
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
     let mut control = SendAncillaryBuffer::new(&mut space);
-    let fds = fd.map(|fd| [fd.as_fd()]);
-    if let Some(fds) = &fds {
-        control.push(SendAncillaryMessage::ScmRights(fds));
-    }
+    let fds = [fd.as_fd()];
+    control.push(SendAncillaryMessage::ScmRights(&fds));
     sendmsg(
         socket,
         &[IoSlice::new(&data)],
@@ -129,9 +138,9 @@ pub(crate) fn tell(socket: BorrowedFd<'_>, word: Word) -> io::Result<()> {
 pub(crate) fn hear(socket: BorrowedFd<'_>, word: Word) -> bool {
     let mut data = [0u8; 1];
     loop {
-        match rustix::net::recv(socket, &mut data, RecvFlags::empty()) {
+        match rustix::io::read(socket, &mut data) {
             Err(Errno::INTR) => {}
-            Ok((_, 1)) => return data[0] == word as u8,
+            Ok(1) => return data[0] == word as u8,
             _ => return false,
         }
     }
@@ -154,6 +163,7 @@ fn decode(data: &[u8], fd: Option<OwnedFd>) -> Option<Report> {
         b'r' => Some(Report::Ready(fd)),
         b'c' => fd.map(Report::Console),
         b'h' => Some(Report::Hooks),
+        b'l' => Some(Report::Listener(rest.to_vec())),
         b'f' => {
             let (errno, rest) = rest.split_first_chunk()?;
             let (exit_code, text) = rest.split_first_chunk()?;

@@ -1,5 +1,7 @@
 //! The root file system: a detached mount made by the parent, attached and entered by the child.
 
+pub(crate) mod idmapped;
+
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -15,6 +17,7 @@ use crate::Error;
 use crate::error::Doing;
 use crate::mount::options::{Propagation, attr};
 use crate::sys::mount::{MountAttr, set_attr};
+use crate::user_namespace::UserNamespace;
 
 /// Layers that make a root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +58,12 @@ pub(crate) enum Root {
 const VOLATILE: &str = "volatile";
 
 /// Longest string that fsconfig takes, in bytes, with its end.
-const FSCONFIG_STRING: usize = 256;
+pub(crate) const FSCONFIG_STRING: usize = 256;
 
 /// Makes the detached mount. In the parent, where the layers' paths mean something whatever
-/// becomes of the child's user.
-pub(crate) fn prepare(rootfs: &Rootfs) -> Result<Root, Error> {
+/// becomes of the child's user. An overlay's layers are mapped into the user namespace; a
+/// directory, as the runtime-spec has it, belongs to its users already.
+pub(crate) fn prepare(rootfs: &Rootfs, user: Option<&UserNamespace>) -> Result<Root, Error> {
     match rootfs {
         Rootfs::Directory(path) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -82,6 +86,9 @@ pub(crate) fn prepare(rootfs: &Rootfs) -> Result<Root, Error> {
                     "an overlay without a lower directory",
                 ));
             }
+            if let Some(user) = user {
+                return Ok(Root::Detached(idmapped::overlay(lower, upper, work, user)?));
+            }
             match overlay(lower, upper, work)? {
                 Some(mount) => Ok(Root::Detached(mount)),
                 None => Ok(Root::Classic {
@@ -98,15 +105,8 @@ pub(crate) fn prepare(rootfs: &Rootfs) -> Result<Root, Error> {
 fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Option<OwnedFd>, Error> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "open file system overlay")?;
     let mut opened = Vec::new();
-    for (index, layer) in lower.iter().enumerate() {
-        match set_path(fs.as_fd(), "lowerdir+", layer, &mut opened) {
-            Err(Error::System { source, .. })
-                if index == 0 && source.raw_os_error() == Some(libc::EINVAL) =>
-            {
-                return Ok(None);
-            }
-            done => done?,
-        }
+    if !add_lower(fs.as_fd(), lower, &mut opened)? {
+        return Ok(None);
     }
     fsconfig_set_flag(&fs, VOLATILE).doing(|| "overlay: set volatile")?;
     set_path(fs.as_fd(), "upperdir", upper, &mut opened)?;
@@ -118,6 +118,26 @@ fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Option<OwnedF
     let mount = fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         .doing(|| format!("mount the overlay on {}", upper.display()))?;
     Ok(Some(mount))
+}
+
+/// Gives the lower directories of an overlay one by one, uppermost first; `false`: this kernel
+/// takes none that way (before 6.8). What is put into `opened` must live until the overlay is made.
+pub(crate) fn add_lower(
+    fs: BorrowedFd<'_>,
+    lower: &[PathBuf],
+    opened: &mut Vec<OwnedFd>,
+) -> Result<bool, Error> {
+    for (index, layer) in lower.iter().enumerate() {
+        match set_path(fs, "lowerdir+", layer, opened) {
+            Err(Error::System { source, .. })
+                if index == 0 && source.raw_os_error() == Some(libc::EINVAL) =>
+            {
+                return Ok(false);
+            }
+            done => done?,
+        }
+    }
+    Ok(true)
 }
 
 fn set_path(
@@ -281,6 +301,6 @@ mod tests {
             upper: missing.clone(),
             work: missing,
         };
-        assert!(prepare(&none).is_err());
+        assert!(prepare(&none, None).is_err());
     }
 }

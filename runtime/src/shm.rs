@@ -2,6 +2,7 @@
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::fs::{AtFlags, Gid, Uid, chownat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, fsconfig_create, fsconfig_set_string, fsmount,
@@ -34,6 +35,12 @@ impl Shm {
             }
         };
         Ok(Self { mount, staging })
+    }
+
+    /// Gives its root directory to root of a pod's user namespace, by the host's ids.
+    pub fn give(&self, (uid, gid): (Uid, Gid)) -> Result<(), Error> {
+        chownat(&self.mount, "", Some(uid), Some(gid), AtFlags::EMPTY_PATH)
+            .doing(|| "give the shared memory tmpfs to its user namespace")
     }
 
     /// A detached mount of the same tmpfs.
@@ -75,7 +82,7 @@ fn stage(tmpfs: &OwnedFd) -> Result<Saved, Error> {
 
 /// Does something that changes the caller's mount namespace, root and working directory, and
 /// comes back.
-fn elsewhere<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
+pub(crate) fn elsewhere<T>(body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
     let here = namespace::save(Namespaces::NEWNS)?;
     let cwd = rustix::fs::open(
         ".",

@@ -3,6 +3,8 @@
 use crate::Error;
 use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
+use crate::seccomp::Filter;
+use crate::user_namespace::IdMappings;
 
 /// Refuses a configuration that would not be carried out to the letter.
 pub(crate) fn spec(spec: &Spec) -> Result<(), Error> {
@@ -17,17 +19,12 @@ pub(crate) fn spec(spec: &Spec) -> Result<(), Error> {
     refuse("zos", spec.zos().is_some())?;
     refuse("uidMappings", not_empty(spec.uid_mappings()))?;
     refuse("gidMappings", not_empty(spec.gid_mappings()))?;
-    for mount in spec.mounts().iter().flatten() {
-        let field = || format!("mounts ({}): uidMappings", mount.destination().display());
-        if not_empty(mount.uid_mappings()) || not_empty(mount.gid_mappings()) {
-            return Err(not_supported(field()));
-        }
-    }
     let linux = spec
         .linux()
         .as_ref()
         .ok_or_else(|| Error::invalid("linux", "missing: not a Linux container"))?;
     self::linux(linux)?;
+    user_namespace(spec, linux, process)?;
     let uts = has(linux, LinuxNamespaceType::Uts);
     if !uts && (spec.hostname().is_some() || spec.domainname().is_some()) {
         return Err(Error::invalid(
@@ -38,13 +35,20 @@ pub(crate) fn spec(spec: &Spec) -> Result<(), Error> {
     Ok(())
 }
 
+/// A profile that the caller has not compiled would not be put on.
+pub(crate) fn seccomp(spec: &Spec, filter: Option<&Filter>) -> Result<(), Error> {
+    let linux = spec.linux().as_ref();
+    match (linux.and_then(|linux| linux.seccomp().as_ref()), filter) {
+        (Some(_), None) => Err(Error::invalid(
+            "linux.seccomp",
+            "given without the filter that is compiled from it",
+        )),
+        _ => Ok(()),
+    }
+}
+
 /// The part of [`spec`] that concerns a single process.
 pub(crate) fn process(process: &Process) -> Result<(), Error> {
-    refuse(
-        "process.apparmorProfile",
-        not_blank(process.apparmor_profile()),
-    )?;
-    refuse("process.selinuxLabel", not_blank(process.selinux_label()))?;
     refuse("process.ioPriority", process.io_priority().is_some())?;
     refuse("process.scheduler", process.scheduler().is_some())?;
     refuse(
@@ -74,9 +78,6 @@ pub(crate) fn process(process: &Process) -> Result<(), Error> {
 }
 
 fn linux(linux: &Linux) -> Result<(), Error> {
-    refuse("linux.uidMappings", not_empty(linux.uid_mappings()))?;
-    refuse("linux.gidMappings", not_empty(linux.gid_mappings()))?;
-    refuse("linux.seccomp", linux.seccomp().is_some())?;
     refuse("linux.mountLabel", not_blank(linux.mount_label()))?;
     refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
     refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
@@ -98,7 +99,6 @@ fn linux(linux: &Linux) -> Result<(), Error> {
         {
             return Err(Error::invalid("linux.namespaces", format!("{kind} twice")));
         }
-        refuse("linux.namespaces: user", kind == LinuxNamespaceType::User)?;
         refuse("linux.namespaces: time", kind == LinuxNamespaceType::Time)?;
         let mount = kind == LinuxNamespaceType::Mount;
         refuse(
@@ -113,6 +113,22 @@ fn linux(linux: &Linux) -> Result<(), Error> {
         ));
     }
     Ok(())
+}
+
+/// A user namespace and its mappings go together; whose the process is must be mapped, and so
+/// must root, who builds the container.
+fn user_namespace(spec: &Spec, linux: &Linux, process: &Process) -> Result<(), Error> {
+    let mappings = IdMappings::of(spec);
+    if !has(linux, LinuxNamespaceType::User) {
+        if mappings.is_empty() {
+            return Ok(());
+        }
+        let problem = "set without a user namespace in linux.namespaces";
+        return Err(Error::invalid("linux.uidMappings", problem));
+    }
+    mappings.check("linux")?;
+    mappings.root()?;
+    mappings.check_user(process)
 }
 
 /// Is there an entry for this kind of namespace?
@@ -180,14 +196,11 @@ mod tests {
     fn what_is_not_acted_on_is_refused_by_name() {
         let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
         for (pointer, value) in [
-            ("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"})),
             ("/linux/uidMappings", map),
             ("/linux/mountLabel", json!("system_u:object_r:x")),
             ("/linux/personality", json!({"domain": "LINUX"})),
             ("/linux/intelRdt", json!({"closID": "x"})),
             ("/linux/timeOffsets", json!({"boottime": {"secs": 1}})),
-            ("/process/apparmorProfile", json!("x")),
-            ("/process/selinuxLabel", json!("x")),
             (
                 "/process/ioPriority",
                 json!({"class": "IOPRIO_CLASS_BE", "priority": 1}),
@@ -197,6 +210,16 @@ mod tests {
             let field = pointer[1..].replace('/', ".");
             assert!(error.contains(&field), "{pointer}: {error}");
         }
+    }
+
+    #[test]
+    fn seccomp_needs_its_filter() {
+        let profile = with("/linux/seccomp", json!({"defaultAction": "SCMP_ACT_ALLOW"}));
+        let error = seccomp(&profile, None).unwrap_err().to_string();
+        assert!(error.contains("linux.seccomp"), "{error}");
+        let allow = Filter::new(&[6, 0, 0, 0, 0, 0, 0xff, 0x7f], 0, None).unwrap();
+        seccomp(&profile, Some(&allow)).unwrap();
+        seccomp(&Spec::default(), None).unwrap();
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //!
 //! Map: `startup` from the first instruction to a spare; `shim` the event loop; `call` what can be
 //! asked, one call per file; `lifecycle` and `reap` what happens unasked; `container` (with its
-//! state machine and output), `exec` and `terminal` what runs; `pod` what it runs in;
+//! state machine and output), `bundle`, `exec` and `terminal` what runs; `pod` what it runs in;
 //! `stdio` whose its pipes are; `process_tree` finds and kills the descendants of an exec; `log` and `record` what is left on
 //! disk; `poll`, `peers`, `listener`, `request` descriptors and connections; `sys` the system
 //! calls without a safe wrapper.
@@ -20,11 +20,13 @@
 
 use std::io::{self, Write};
 
+mod bundle;
 mod call;
 mod clock;
 mod container;
 mod exec;
 mod failure;
+mod filter;
 mod lifecycle;
 mod listener;
 pub mod log;

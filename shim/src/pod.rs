@@ -2,7 +2,8 @@
 //! PID namespace.
 //!
 //! A spare has new network, IPC and UTS namespaces; adoption keeps them or goes back to the
-//! host's, kind by kind.
+//! host's, kind by kind. A pod with a user namespace gets new ones, which belong to it; the shim
+//! moves into those too, but stays in the host's user namespace.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -14,8 +15,9 @@ use skiff_runtime::namespace::{self, Saved};
 use skiff_runtime::oci_spec::runtime::{LinuxNamespaceType, Spec};
 use skiff_runtime::pod_init::{self, PodInit};
 use skiff_runtime::shm::Shm;
+use skiff_runtime::user_namespace::{IdMappings, UserNamespace};
 use skiff_runtime::{Namespaces, cgroup};
-use skiff_shim_proto::message::{Adopt, Failure};
+use skiff_shim_proto::message::{self, Adopt, Failure};
 
 use crate::failure;
 
@@ -42,6 +44,7 @@ pub(crate) struct Pod {
     /// Kinds of namespaces that are its own.
     own: Namespaces,
     shm: Option<Shm>,
+    user_namespace: Option<UserNamespace>,
     init: Option<PodInit>,
     init_cgroup: Option<PathBuf>,
     /// Why containers cannot be run in it any more.
@@ -65,28 +68,31 @@ impl Spare {
     pub(crate) fn adopt(self, adopt: &Adopt) -> Result<Pod, Failure> {
         let own = own(adopt);
         check_sysctls(adopt, own)?;
-        let run = |result: Result<(), skiff_runtime::Error>| result.map_err(|e| failure::of(&e));
         run(self.host.join(KINDS.difference(own)))?;
-        if let Some(name) = &adopt.hostname
-            && own.contains(Namespaces::NEWUTS)
-        {
-            run(namespace::set_hostname(name))?;
-        }
-        let sysctls = adopt
-            .sysctls
-            .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()));
-        run(namespace::set_sysctls(sysctls))?;
+        let user_namespace = match &adopt.user_namespace {
+            None => {
+                run(furnish(adopt, own, |_| true))?;
+                None
+            }
+            Some(wanted) => Some(run(user_namespace(wanted, adopt, own))?),
+        };
         let shm = match own.contains(Namespaces::NEWIPC) {
             true if adopt.shm_size == USUAL_SHM => Some(self.shm),
             true => Some(Shm::new(adopt.shm_size).map_err(|e| failure::of(&e))?),
             false => None,
         };
+        if let (Some(shm), Some(user_namespace)) = (&shm, &user_namespace) {
+            run(user_namespace
+                .mappings()
+                .root()
+                .and_then(|root| shm.give(root)))?;
+        }
         let mut pod = Pod {
             id: adopt.pod_id.clone(),
             netns: None,
             own,
             shm,
+            user_namespace,
             init: None,
             init_cgroup: adopt.init_cgroup.clone().filter(|_| adopt.shared_pid),
             broken: None,
@@ -99,11 +105,59 @@ impl Spare {
     }
 }
 
+fn run<T>(result: Result<T, skiff_runtime::Error>) -> Result<T, Failure> {
+    result.map_err(|e| failure::of(&e))
+}
+
+/// Makes a pod's user namespace and the namespaces that belong to it, and moves into the latter.
+///
+/// Sysctls of the network are then set by the host's root, to whom all groups exist that they may
+/// name (`net.ipv4.ping_group_range`); those of IPC only root of the user namespace may write.
+fn user_namespace(
+    wanted: &message::UserNamespace,
+    adopt: &Adopt,
+    own: Namespaces,
+) -> Result<UserNamespace, skiff_runtime::Error> {
+    let mappings = IdMappings {
+        uid: wanted.uid_mappings.clone(),
+        gid: wanted.gid_mappings.clone(),
+    };
+    let of_network = |name: &str| name.starts_with("net");
+    let made = UserNamespace::with(mappings, own, || {
+        if own.contains(Namespaces::NEWNET) {
+            namespace::loopback_up()?;
+        }
+        furnish(adopt, own, |name| !of_network(name))
+    })?;
+    let sysctls = adopt.sysctls.iter().filter(|(name, _)| of_network(name));
+    namespace::set_sysctls(sysctls.map(|(name, value)| (name.as_str(), value.as_str())))?;
+    Ok(made)
+}
+
+/// What is set in the pod's namespaces, by one who is in them: its host name, and the sysctls
+/// of wanted names.
+fn furnish(
+    adopt: &Adopt,
+    own: Namespaces,
+    wanted: impl Fn(&str) -> bool,
+) -> Result<(), skiff_runtime::Error> {
+    if let Some(name) = &adopt.hostname
+        && own.contains(Namespaces::NEWUTS)
+    {
+        namespace::set_hostname(name)?;
+    }
+    let sysctls = adopt.sysctls.iter().filter(|(name, _)| wanted(name));
+    namespace::set_sysctls(sysctls.map(|(name, value)| (name.as_str(), value.as_str())))
+}
+
 impl Pod {
     /// What does not go away with this process.
     fn make_outside(&mut self, adopt: &Adopt) -> Result<(), skiff_runtime::Error> {
         if adopt.shared_pid {
-            self.init = Some(pod_init::spawn(self.init_cgroup.as_deref())?);
+            self.init = Some(pod_init::spawn(
+                self.init_cgroup.as_deref(),
+                self.user_namespace.as_ref(),
+            )?);
         }
         if let Some(path) = &adopt.netns {
             if let Some(directory) = path.parent() {
@@ -148,6 +202,11 @@ impl Pod {
     /// Shared memory of its containers; `None` in the host's IPC namespace.
     pub(crate) fn shm(&self) -> Option<&Shm> {
         self.shm.as_ref()
+    }
+
+    /// The user namespace of its containers; `None`: the host's.
+    pub(crate) fn user_namespace(&self) -> Option<&UserNamespace> {
+        self.user_namespace.as_ref()
     }
 
     /// The PID namespace of the pod, when the configuration names it.
@@ -339,6 +398,7 @@ mod tests {
             host_ipc,
             shared_pid: false,
             init_cgroup: None,
+            user_namespace: None,
             sysctls: BTreeMap::from([(sysctl.into(), "1".into())]),
             shm_size: USUAL_SHM,
         }

@@ -19,6 +19,11 @@ impl RunDir {
         self.0.join(SOCKET)
     }
 
+    /// The directory.
+    pub(crate) fn path(&self) -> &std::path::Path {
+        &self.0
+    }
+
     /// Removes the directory with what a shim puts into it, and nothing else.
     pub(crate) fn remove(&self) -> io::Result<()> {
         for name in [SOCKET, LOG] {

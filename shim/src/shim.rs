@@ -37,7 +37,7 @@ pub(crate) struct Shim {
     pub(crate) buffer: Vec<u8>,
     signals: OwnedFd,
     listener: Listener,
-    run_dir: RunDir,
+    pub(crate) run_dir: RunDir,
     last_key: Key,
     /// To end after this round.
     pub(crate) leaving: bool,
@@ -214,7 +214,7 @@ impl Shim {
     fn call(&mut self, asker: Asker, call: Call, fds: Vec<OwnedFd>) -> Now {
         match call {
             Call::Adopt(adopt) => self.adopt(&adopt),
-            Call::Create(create) => self.create(asker, *create),
+            Call::Create(create) => self.create(asker, *create, fds),
             Call::Start { id } => self.start(asker, &id),
             Call::Exec(exec) => self.exec(asker, *exec, fds),
             Call::KillExec { exec_id } => self.kill_exec(asker, exec_id),

@@ -9,6 +9,7 @@ use rustix::io::{Errno, fcntl_dupfd_cloexec};
 use rustix::process::{
     DumpableBehavior, getpid, set_child_subreaper, set_dumpable_behavior, setsid,
 };
+use skiff_runtime::probe;
 use skiff_shim_proto::PROTOCOL;
 use skiff_shim_proto::message::Event;
 
@@ -21,7 +22,10 @@ use crate::{Error, pod, process_tree, sys};
 /// Runs a shim from its first instruction to its end. The arguments are those after the
 /// program's name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
-    let run_dir = RunDir::new(parse(arguments)?);
+    let run_dir = match parse(arguments)? {
+        Task::Monitor(path) => RunDir::new(path),
+        Task::ProbeUserNamespaces(path) => return Ok(probe::user_namespaces(&path)?),
+    };
     sys::close_from(3).map_err(|e| Error::system("close leaked descriptors", e))?;
     let null = File::options()
         .read(true)
@@ -51,16 +55,26 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
     .run(&ready)
 }
 
-fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<PathBuf, Error> {
-    match (arguments.next(), arguments.next(), arguments.next()) {
-        (Some(flag), Some(path), None) if flag == "--run-dir" => {
-            let path = PathBuf::from(path);
-            if path.is_absolute() {
-                Ok(path)
-            } else {
-                Err(Error::Usage)
-            }
-        }
+/// What a process of this program is started for.
+#[derive(Debug, PartialEq, Eq)]
+enum Task {
+    /// To be the shim with this run directory.
+    Monitor(PathBuf),
+    /// To try whether containers in this directory can have user namespaces: it fails with the
+    /// reason.
+    ProbeUserNamespaces(PathBuf),
+}
+
+fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Task, Error> {
+    let (Some(flag), Some(path), None) = (arguments.next(), arguments.next(), arguments.next())
+    else {
+        return Err(Error::Usage);
+    };
+    let path = PathBuf::from(path);
+    match flag.to_str() {
+        _ if !path.is_absolute() => Err(Error::Usage),
+        Some("--run-dir") => Ok(Task::Monitor(path)),
+        Some("--probe-user-namespaces") => Ok(Task::ProbeUserNamespaces(path)),
         _ => Err(Error::Usage),
     }
 }
@@ -120,17 +134,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_one_argument_is_an_absolute_run_directory() {
+    fn what_to_do_is_an_option_with_an_absolute_path() {
         let parsed = |arguments: &[&str]| parse(arguments.iter().map(OsString::from));
         assert_eq!(
             parsed(&["--run-dir", "/run/x"]).unwrap(),
-            PathBuf::from("/run/x")
+            Task::Monitor("/run/x".into())
+        );
+        assert_eq!(
+            parsed(&["--probe-user-namespaces", "/var/x"]).unwrap(),
+            Task::ProbeUserNamespaces("/var/x".into())
         );
         for wrong in [
             [].as_slice(),
             &["--run-dir"],
             &["--run-dir", "relative"],
             &["--run-dir", "/a", "/b"],
+            &["--probe-user-namespaces", "relative"],
             &["--root", "/run/x"],
         ] {
             assert!(matches!(parsed(wrong), Err(Error::Usage)), "{wrong:?}");

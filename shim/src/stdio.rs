@@ -7,21 +7,22 @@ use std::os::fd::AsFd;
 
 use rustix::fs::{FileType, Uid, fchown, fstat};
 use rustix::io::Errno;
-use skiff_runtime::oci_spec::runtime::{LinuxIdMapping, Process, Spec};
+use skiff_runtime::oci_spec::runtime::{Process, Spec};
+use skiff_runtime::user_namespace::IdMappings;
 
-/// How user ids of a container's user namespace read on the host; empty without one.
+/// Ids of a container's user namespace on the host; empty without one.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Users(Vec<LinuxIdMapping>);
+pub(crate) struct Users(IdMappings);
 
 impl Users {
     /// Those of a configuration.
     pub(crate) fn of(spec: &Spec) -> Self {
-        let linux = spec.linux().as_ref();
-        Self(
-            linux
-                .and_then(|linux| linux.uid_mappings().clone())
-                .unwrap_or_default(),
-        )
+        Self(IdMappings::of(spec))
+    }
+
+    /// The mappings; `None` without a user namespace.
+    pub(crate) fn mappings(&self) -> Option<&IdMappings> {
+        (!self.0.is_empty()).then_some(&self.0)
     }
 
     /// Gives a pipe to the user of a process, unless that is root, who needs no leave. Anything
@@ -40,13 +41,10 @@ impl Users {
 
     /// `None` when the user has no id on the host.
     fn on_host(&self, user: u32) -> Option<u32> {
-        if self.0.is_empty() {
-            return Some(user);
+        match self.mappings() {
+            None => Some(user),
+            Some(mappings) => mappings.host_uid(user),
         }
-        self.0.iter().find_map(|mapping| {
-            let distance = user.checked_sub(mapping.container_id())?;
-            (distance < mapping.size()).then(|| mapping.host_id().checked_add(distance))?
-        })
     }
 }
 
@@ -55,24 +53,20 @@ mod tests {
     use super::*;
     use skiff_runtime::oci_spec::runtime::LinuxIdMappingBuilder;
 
-    fn mapping(container: u32, host: u32, size: u32) -> LinuxIdMapping {
-        LinuxIdMappingBuilder::default()
-            .container_id(container)
-            .host_id(host)
-            .size(size)
-            .build()
-            .unwrap()
-    }
-
     #[test]
     fn users_are_found_on_the_host() {
         assert_eq!(Users::default().on_host(1000), Some(1000));
-        let users = Users(vec![mapping(0, 100_000, 1000), mapping(5000, 7, 1)]);
+        let mapping = LinuxIdMappingBuilder::default()
+            .container_id(0u32)
+            .host_id(100_000u32)
+            .size(1000u32)
+            .build()
+            .unwrap();
+        let users = Users(IdMappings {
+            uid: vec![mapping],
+            gid: vec![mapping],
+        });
         assert_eq!(users.on_host(0), Some(100_000));
-        assert_eq!(users.on_host(999), Some(100_999));
         assert_eq!(users.on_host(1000), None);
-        assert_eq!(users.on_host(5000), Some(7));
-        assert_eq!(users.on_host(5001), None);
-        assert_eq!(Users(vec![mapping(0, u32::MAX, 2)]).on_host(1), None);
     }
 }

@@ -7,10 +7,11 @@ use crate::annotations::annotations;
 use crate::devices::devices;
 use crate::input::Input;
 use crate::mounts::mounts;
-use crate::namespaces::namespaces;
+use crate::namespaces::{namespaces, pod_namespaces};
 use crate::process::process;
 use crate::resources::resources;
-use crate::security::{check_container, hidden_paths};
+use crate::security::{check_selinux, hidden_paths};
+use crate::userns;
 
 /// Version of the runtime-spec that the result keeps to.
 const VERSION: &str = "1.2.0";
@@ -32,15 +33,17 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
         ));
     }
     if let Some(context) = context {
-        check_container(context, input.host)?;
+        check_selinux(context.selinux_options.as_ref(), input.host)?;
     }
+    let user = pod_namespaces(input.pod_config)?.user;
+    userns::check_container(input, user.as_ref())?;
     let devices = devices(input)?;
     let request = input
         .config
         .linux
         .as_ref()
         .and_then(|linux| linux.resources.as_ref());
-    let mounts = mounts(input)?;
+    let mounts = mounts(input, user.as_ref())?;
     let (masked, readonly) = hidden_paths(context)?;
     let mut linux = LinuxBuilder::default()
         .namespaces(namespaces(input)?)
@@ -65,5 +68,9 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
         .build()?;
     // The builder would name every host alike; the name is the pod's, set in its UTS namespace.
     spec.set_hostname(None);
+    input.devices.cdi.apply(&mut spec)?;
+    if let Some(user) = &user {
+        userns::apply(&mut spec, input, user)?;
+    }
     Ok(spec)
 }

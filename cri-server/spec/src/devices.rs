@@ -1,7 +1,8 @@
 //! Device nodes and the rules of the device cgroup.
 //!
 //! The runtime itself makes and allows the standard nodes (null, zero, full, random, urandom,
-//! tty, ptmx), as the runtime-spec demands; here are only those a request adds.
+//! tty, ptmx), as the runtime-spec demands; here are only those a request adds. Those of CDI
+//! devices come in [`crate::cdi`].
 
 use oci_spec::runtime::{
     LinuxDevice, LinuxDeviceBuilder, LinuxDeviceCgroup, LinuxDeviceCgroupBuilder, LinuxDeviceType,
@@ -20,10 +21,6 @@ pub(crate) struct DeviceParts {
 /// request names goes before those at the same path.
 pub(crate) fn devices(input: &Input<'_>) -> Result<DeviceParts, SpecError> {
     let privileged = input.privileged();
-    if let Some(device) = input.config.cdi_devices.first() {
-        let reason = format!("CDI device {:?}", device.name);
-        return Err(SpecError::unsupported("CDI_devices[0]", reason));
-    }
     let mut parts = DeviceParts {
         nodes: Vec::new(),
         rules: vec![rule(None, privileged, "rwm")?],
@@ -68,7 +65,7 @@ fn check(device: &RequestedDevice, i: usize) -> Result<(), SpecError> {
     Ok(())
 }
 
-fn node(device: &HostDevice, path: &std::path::Path) -> Result<LinuxDevice, SpecError> {
+pub(crate) fn node(device: &HostDevice, path: &std::path::Path) -> Result<LinuxDevice, SpecError> {
     let builder = LinuxDeviceBuilder::default()
         .path(path)
         .typ(device.kind)
@@ -80,7 +77,7 @@ fn node(device: &HostDevice, path: &std::path::Path) -> Result<LinuxDevice, Spec
     Ok(builder.build()?)
 }
 
-fn rule(
+pub(crate) fn rule(
     device: Option<&HostDevice>,
     allow: bool,
     access: &str,

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::{Capabilities, LinuxDeviceType, PosixRlimit};
 
+use crate::cdi::Injection;
 use crate::cri::{
     ContainerConfig, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, PodSandboxConfig,
 };
@@ -145,12 +146,14 @@ pub struct RequestedDevice {
 }
 
 /// Device nodes that the caller has looked up.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Devices {
     /// One or more per entry of `devices` (a directory stands for the nodes in it).
     pub requested: Vec<RequestedDevice>,
     /// Every node of the host's /dev; wanted only for a privileged container.
     pub host: Vec<HostDevice>,
+    /// What the request's CDI devices change.
+    pub cdi: Injection,
 }
 
 /// What the daemon's configuration says about containers.
@@ -190,4 +193,24 @@ pub struct HostFeatures {
     pub hugetlb: bool,
     /// SELinux is enabled in the kernel and has a policy.
     pub selinux: bool,
+    /// The kernel has seccomp filters.
+    pub seccomp: bool,
+    /// What AppArmor can do.
+    pub apparmor: AppArmor,
+    /// Everything that pods with user namespaces take works; otherwise what does not, and why.
+    pub user_namespaces: Result<(), String>,
 }
+
+/// AppArmor on a host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum AppArmor {
+    /// Not in the kernel, or not enabled.
+    Disabled,
+    /// Enabled, but the runtime's own profile could not be loaded, and why.
+    NoDefault(String),
+    /// Enabled, and the runtime's own profile is loaded.
+    Ready,
+}
+
+/// Name of the runtime's own AppArmor profile.
+pub const APPARMOR_DEFAULT: &str = "skiff-default";

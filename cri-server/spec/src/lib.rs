@@ -16,6 +16,7 @@
 
 mod annotations;
 mod capabilities;
+mod cdi;
 mod container;
 mod devices;
 mod error;
@@ -28,19 +29,25 @@ mod security;
 pub mod signal;
 mod sysctl;
 pub mod user;
+mod userns;
 
+pub use cdi::{Injection, check_destination};
 pub use container::container_spec;
 pub use error::SpecError;
 pub use input::{
-    Defaults, Devices, HostDevice, HostFeatures, ImageConfig, Input, PodFacts, PodNetwork,
+    APPARMOR_DEFAULT, AppArmor, Defaults, Devices, HostDevice, HostFeatures, ImageConfig, Input, PodFacts, PodNetwork,
     RequestedDevice,
 };
+pub use mounts::image_of;
 pub use namespaces::{PodNamespaces, pod_namespaces};
 pub use process::exec_process;
 pub use resources::{report_resources, update_resources};
-pub use security::{MASKED_PATHS, READONLY_PATHS, check_sandbox};
+pub use security::{
+    MASKED_PATHS, Profile, READONLY_PATHS, apparmor_profile, check_sandbox, seccomp_profile,
+};
 pub use signal::Signal;
 pub use sysctl::pod_sysctls;
 pub use user::{User, UserFiles, resolve_user};
+pub use userns::{UserNamespace, check_user_namespace};
 
 use skiff_cri::v1 as cri;

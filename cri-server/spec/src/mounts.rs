@@ -7,6 +7,7 @@ use oci_spec::runtime::{Mount, MountBuilder};
 use crate::SpecError;
 use crate::cri::{self, MountPropagation};
 use crate::input::{HostFeatures, Input};
+use crate::userns::{UserNamespace, map_volume};
 
 /// The mounts of a container, in the order they are made, and the propagation its root needs.
 pub(crate) struct MountParts {
@@ -17,11 +18,17 @@ pub(crate) struct MountParts {
 /// The kernel's file systems first, except where a requested mount covers them; then the pod's
 /// files and the requested mounts together, shallow paths before deep ones so that none hides
 /// another. At equal depth the request's order stays.
-pub(crate) fn mounts(input: &Input<'_>) -> Result<MountParts, SpecError> {
+pub(crate) fn mounts(
+    input: &Input<'_>,
+    user: Option<&UserNamespace>,
+) -> Result<MountParts, SpecError> {
     let mut requested = Vec::new();
     let mut rootfs_propagation = None;
     for (i, mount) in input.config.mounts.iter().enumerate() {
-        requested.push(requested_mount(mount, i, input.host)?);
+        let mut made = requested_mount(mount, i, input.host)?;
+        map_volume(&mut made, mount, i, user)?;
+        check_place(&made, &requested, i)?;
+        requested.push(made);
         rootfs_propagation = match MountPropagation::try_from(mount.propagation) {
             Ok(MountPropagation::PropagationBidirectional) => Some("rshared"),
             Ok(MountPropagation::PropagationHostToContainer) => {
@@ -49,6 +56,26 @@ pub(crate) fn mounts(input: &Input<'_>) -> Result<MountParts, SpecError> {
         mounts,
         rootfs_propagation,
     })
+}
+
+/// A volume that hid the kernel's own /proc would take in the container's protections, and of two
+/// images at one place only one could be told from the other.
+fn check_place(mount: &Mount, others: &[Mount], i: usize) -> Result<(), SpecError> {
+    let destination = mount.destination();
+    let refused = |reason: &str| {
+        let reason = format!("{} {reason}", destination.display());
+        let field = format!("mounts[{i}].container_path");
+        Err(SpecError::invalid(field, reason))
+    };
+    if destination == Path::new("/proc") {
+        return refused("cannot be mounted over");
+    }
+    let is_image = |mount: &Mount| mount.typ().as_deref() == Some("image");
+    let same = |other: &&Mount| other.destination() == destination && is_image(other);
+    if is_image(mount) && others.iter().any(|other| same(&other)) {
+        return refused("has another image volume already");
+    }
+    Ok(())
 }
 
 fn kernel_mounts(privileged: bool) -> Result<Vec<Mount>, SpecError> {
@@ -110,26 +137,11 @@ fn requested_mount(
     host: &HostFeatures,
 ) -> Result<Mount, SpecError> {
     let at = |name: &str| format!("mounts[{i}].{name}");
-    if request
-        .image
-        .as_ref()
-        .is_some_and(|image| !image.image.is_empty())
-    {
-        return Err(SpecError::unsupported(at("image"), "image volumes"));
-    }
-    if !request.image_sub_path.is_empty() {
+    if !request.image_sub_path.is_empty() && image_of(request).is_none() {
         return Err(SpecError::invalid(
             at("image_sub_path"),
             "set without an image",
         ));
-    }
-    for (name, mappings) in [
-        ("uidMappings", &request.uid_mappings),
-        ("gidMappings", &request.gid_mappings),
-    ] {
-        if !mappings.is_empty() {
-            return Err(SpecError::unsupported(at(name), "id-mapped mounts"));
-        }
     }
     if request.selinux_relabel && host.selinux {
         return Err(SpecError::unsupported(
@@ -138,6 +150,9 @@ fn requested_mount(
         ));
     }
     let destination = container_path(&request.container_path, &at("container_path"))?;
+    if let Some(image) = image_of(request) {
+        return image_volume(request, image, destination, i);
+    }
     let source = PathBuf::from(&request.host_path);
     if !source.is_absolute() {
         let reason = format!("{:?} is not an absolute path", request.host_path);
@@ -148,14 +163,55 @@ fn requested_mount(
         propagation(request, &at("propagation"))?,
         access(request, &at("recursive_read_only"), host)?,
     ];
-    for option in &request.mount_options {
-        if !["noexec", "nodev", "nosuid"].contains(&option.as_str()) {
-            let reason = format!("{option:?} is not noexec, nodev or nosuid");
-            return Err(SpecError::invalid(at("mount_options"), reason));
-        }
-        options.push(option);
-    }
+    options.extend(mount_options(request, &at("mount_options"))?);
     mount(destination, "bind", source, &options)
+}
+
+/// The image that a mount shows; `None` for a directory or file of the host.
+pub fn image_of(request: &cri::Mount) -> Option<&str> {
+    let image = request.image.as_ref()?;
+    (!image.image.is_empty()).then_some(&*image.image)
+}
+
+/// A mount of type `image`, whose layers the shim is told beside the specification: read-only and
+/// without programs to run, as KEP-4639 has it, and without devices.
+fn image_volume(
+    request: &cri::Mount,
+    image: &str,
+    destination: PathBuf,
+    i: usize,
+) -> Result<Mount, SpecError> {
+    let refused = |name: &str, reason: &str| {
+        let field = format!("mounts[{i}].{name}");
+        Err(SpecError::invalid(field, reason))
+    };
+    if !request.host_path.is_empty() {
+        return refused("host_path", "set together with an image");
+    }
+    if !request.readonly {
+        return refused("readonly", "an image volume cannot be written");
+    }
+    if request.propagation != MountPropagation::PropagationPrivate as i32 {
+        return refused("propagation", "an image volume needs PROPAGATION_PRIVATE");
+    }
+    mount_options(request, &format!("mounts[{i}].mount_options"))?;
+    let options = ["ro", "noexec", "nosuid", "nodev"];
+    mount(destination, "image", image.into(), &options)
+}
+
+/// Options that hold for everything below the mount, too: what is asked for is that nothing in
+/// the volume can be executed, say.
+fn mount_options(request: &cri::Mount, field: &str) -> Result<Vec<&'static str>, SpecError> {
+    let option = |word: &String| match word.as_str() {
+        "noexec" => Ok("rnoexec"),
+        "nodev" => Ok("rnodev"),
+        "nosuid" => Ok("rnosuid"),
+        _ => {
+            let reason = format!("{word:?} is not noexec, nodev or nosuid");
+            Err(SpecError::invalid(field, reason))
+        }
+    };
+    request.mount_options.iter().map(option).collect()
 }
 
 fn propagation(request: &cri::Mount, field: &str) -> Result<&'static str, SpecError> {
@@ -194,7 +250,7 @@ fn access(
 }
 
 /// An absolute path below the root, without `.` and doubled slashes.
-fn container_path(path: &str, field: &str) -> Result<PathBuf, SpecError> {
+pub(crate) fn container_path(path: &str, field: &str) -> Result<PathBuf, SpecError> {
     let clean: PathBuf = Path::new(path).components().collect();
     if !clean.is_absolute() {
         return Err(SpecError::invalid(

@@ -7,6 +7,7 @@ use oci_spec::runtime::{LinuxNamespace, LinuxNamespaceBuilder, LinuxNamespaceTyp
 use crate::SpecError;
 use crate::cri::{NamespaceMode, NamespaceOption, PodSandboxConfig};
 use crate::input::{Input, PodNetwork, pod_security};
+use crate::userns::{self, UserNamespace};
 
 /// What a pod's configuration asks of the pod itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct PodNamespaces {
     pub host_ipc: bool,
     /// One PID namespace for all its containers.
     pub shared_pid: bool,
+    /// A user namespace, to which its other namespaces belong.
+    pub user: Option<UserNamespace>,
 }
 
 /// Reads `linux.security_context.namespace_options` of a pod.
@@ -26,8 +29,8 @@ pub fn pod_namespaces(config: &PodSandboxConfig) -> Result<PodNamespaces, SpecEr
         .and_then(|context| context.namespace_options.as_ref())
         .cloned()
         .unwrap_or_default();
-    user_namespace(&options)?;
     Ok(PodNamespaces {
+        user: userns::requested(&options)?,
         host_network: pod_or_node(options.network, "network")?,
         host_ipc: pod_or_node(options.ipc, "ipc")?,
         shared_pid: match mode(options.pid, "pid")? {
@@ -48,7 +51,6 @@ pub fn pod_namespaces(config: &PodSandboxConfig) -> Result<PodNamespaces, SpecEr
 /// (KEP-2254).
 pub(crate) fn namespaces(input: &Input<'_>) -> Result<Vec<LinuxNamespace>, SpecError> {
     let options = options(input);
-    user_namespace(&options)?;
     let mut list = vec![namespace(LinuxNamespaceType::Mount, None)?];
     match &input.pod.network {
         PodNetwork::Namespace(path) => {
@@ -163,23 +165,6 @@ fn refuse_node(value: i32, what: &str) -> Result<(), SpecError> {
         ));
     }
     Ok(())
-}
-
-fn user_namespace(options: &NamespaceOption) -> Result<(), SpecError> {
-    let Some(user) = &options.userns_options else {
-        return Ok(());
-    };
-    match mode(user.mode, "userns_options.mode")? {
-        NamespaceMode::Node => Ok(()),
-        NamespaceMode::Pod => Err(SpecError::unsupported(
-            "linux.security_context.namespace_options.userns_options",
-            "user namespaces",
-        )),
-        other => Err(invalid(
-            "userns_options.mode",
-            format!("{} is not possible", other.as_str_name()),
-        )),
-    }
 }
 
 fn invalid(what: &str, reason: impl Into<String>) -> SpecError {

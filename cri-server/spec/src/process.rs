@@ -6,7 +6,8 @@ use oci_spec::runtime::{Process, ProcessBuilder, Spec, UserBuilder};
 
 use crate::SpecError;
 use crate::capabilities::capabilities;
-use crate::input::Input;
+use crate::input::{APPARMOR_DEFAULT, Input};
+use crate::security::{Profile, apparmor_profile};
 use crate::user::User;
 
 /// Search path of a container whose image sets none.
@@ -16,7 +17,7 @@ const TERM: &str = "TERM=xterm";
 /// The first process.
 pub(crate) fn process(input: &Input<'_>) -> Result<Process, SpecError> {
     let context = input.security();
-    let builder = ProcessBuilder::default()
+    let mut builder = ProcessBuilder::default()
         .terminal(input.config.tty)
         .user(oci_user(input.user)?)
         .args(args(input)?)
@@ -26,6 +27,11 @@ pub(crate) fn process(input: &Input<'_>) -> Result<Process, SpecError> {
         .rlimits(input.defaults.rlimits.clone())
         .no_new_privileges(context.is_some_and(|c| c.no_new_privs))
         .oom_score_adj(oom_score_adj(input)?);
+    match apparmor_profile(context, input.host)? {
+        Profile::Unconfined => {}
+        Profile::RuntimeDefault => builder = builder.apparmor_profile(APPARMOR_DEFAULT),
+        Profile::Localhost(name) => builder = builder.apparmor_profile(name),
+    }
     Ok(builder.build()?)
 }
 
@@ -95,7 +101,7 @@ fn env(input: &Input<'_>) -> Result<Vec<String>, SpecError> {
         input.user.home.as_deref().unwrap_or("/")
     ));
     for entry in &input.image.env {
-        set(&mut env, entry.clone());
+        set_variable(&mut env, entry.clone());
     }
     for (i, request) in input.config.envs.iter().enumerate() {
         let field = |part: &str| format!("envs[{i}].{part}");
@@ -112,12 +118,13 @@ fn env(input: &Input<'_>) -> Result<Vec<String>, SpecError> {
                 let reason = format!("the value of {key:?} is not UTF-8 without NUL bytes");
                 SpecError::unsupported(field("value"), reason)
             })?;
-        set(&mut env, format!("{key}={value}"));
+        set_variable(&mut env, format!("{key}={value}"));
     }
     Ok(env)
 }
 
-fn set(env: &mut Vec<String>, entry: String) {
+/// Replaces the variable of the same name, or adds it.
+pub(crate) fn set_variable(env: &mut Vec<String>, entry: String) {
     let name = |entry: &str| entry.split('=').next().unwrap_or_default().to_owned();
     match env.iter_mut().find(|old| name(old) == name(&entry)) {
         Some(old) => *old = entry,

@@ -3,7 +3,7 @@
 use crate::SpecError;
 use crate::cri::security_profile::ProfileType;
 use crate::cri::{LinuxContainerSecurityContext, PodSandboxConfig, SeLinuxOption, SecurityProfile};
-use crate::input::{HostFeatures, pod_security};
+use crate::input::{AppArmor, HostFeatures, pod_security};
 
 /// Paths that a container cannot read: the kubelet's own list, for a request that says nothing.
 pub const MASKED_PATHS: [&str; 12] = [
@@ -60,29 +60,107 @@ pub(crate) fn hidden_paths(
     Ok((context.masked_paths.clone(), context.readonly_paths.clone()))
 }
 
-/// Refuses a container's security profiles that would not be enforced. A privileged container
-/// has no seccomp profile whatever it asks, as the CRI says.
-#[expect(
-    deprecated,
-    reason = "old kubelets fill the fields before their successors"
-)]
-pub(crate) fn check_container(
-    context: &LinuxContainerSecurityContext,
-    host: &HostFeatures,
-) -> Result<(), SpecError> {
-    let field = |name: &str| format!("linux.security_context.{name}");
-    if !context.privileged {
-        let old = deprecated(&context.seccomp_profile_path);
-        refuse_profile(context.seccomp.as_ref(), old, &field("seccomp"), None)?;
-    }
-    let accepted = context.privileged.then_some(ProfileType::RuntimeDefault);
-    let old = deprecated(&context.apparmor_profile);
-    refuse_profile(context.apparmor.as_ref(), old, &field("apparmor"), accepted)?;
-    refuse_selinux(context.selinux_options.as_ref(), host)
+/// A security profile, of seccomp or AppArmor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Profile {
+    /// None.
+    Unconfined,
+    /// The runtime's own.
+    RuntimeDefault,
+    /// The node's: for seccomp the absolute path of a file, for AppArmor the name of a loaded
+    /// profile.
+    Localhost(String),
 }
 
-/// Refuses a pod's security settings that would not be enforced. No process runs in a pod but
-/// those of its containers, so RuntimeDefault, which a kubelet always sends, has nothing to do.
+/// The seccomp profile of a container; none when the request says nothing, and for a privileged
+/// container whatever it says (CRI, `LinuxContainerSecurityContext.privileged`).
+#[expect(
+    deprecated,
+    reason = "old kubelets fill the field before its successor"
+)]
+pub fn seccomp_profile(
+    context: Option<&LinuxContainerSecurityContext>,
+    host: &HostFeatures,
+) -> Result<Profile, SpecError> {
+    const FIELD: &str = "linux.security_context.seccomp";
+    let Some(context) = context.filter(|context| !context.privileged) else {
+        return Ok(Profile::Unconfined);
+    };
+    let asked = match &context.seccomp {
+        Some(profile) => read(profile, FIELD)?,
+        None => deprecated(
+            &context.seccomp_profile_path,
+            "linux.security_context.seccomp_profile_path",
+        )?
+        .unwrap_or(Profile::Unconfined),
+    };
+    match &asked {
+        Profile::Unconfined => {}
+        _ if !host.seccomp => {
+            return Err(SpecError::unsupported(
+                FIELD,
+                "this kernel has no seccomp filters",
+            ));
+        }
+        Profile::Localhost(path) if !path.starts_with('/') => {
+            let reason = format!("{path:?} is not the absolute path of a profile");
+            return Err(SpecError::invalid(format!("{FIELD}.localhost_ref"), reason));
+        }
+        _ => {}
+    }
+    Ok(asked)
+}
+
+/// The AppArmor profile of a container. Where AppArmor is enabled, a request that says nothing
+/// means the runtime's own (Kubernetes, "Restrict a Container's Access to Resources with
+/// AppArmor"), which a privileged container is never given.
+#[expect(
+    deprecated,
+    reason = "old kubelets fill the field before its successor"
+)]
+pub fn apparmor_profile(
+    context: Option<&LinuxContainerSecurityContext>,
+    host: &HostFeatures,
+) -> Result<Profile, SpecError> {
+    const FIELD: &str = "linux.security_context.apparmor";
+    let asked = match context {
+        None => None,
+        Some(context) => match &context.apparmor {
+            Some(profile) => Some(read(profile, FIELD)?),
+            None => deprecated(
+                &context.apparmor_profile,
+                "linux.security_context.apparmor_profile",
+            )?,
+        },
+    };
+    let privileged = context.is_some_and(|context| context.privileged);
+    match (asked, &host.apparmor) {
+        (Some(Profile::Localhost(name)), _) if !is_word(&name) => {
+            let reason = format!("{name:?} is not the name of a profile");
+            Err(SpecError::invalid(format!("{FIELD}.localhost_ref"), reason))
+        }
+        (None | Some(Profile::RuntimeDefault), _) if privileged => Ok(Profile::Unconfined),
+        (None, AppArmor::Ready) => Ok(Profile::RuntimeDefault),
+        (None | Some(Profile::Unconfined), _) => Ok(Profile::Unconfined),
+        (Some(_), AppArmor::Disabled) => Err(SpecError::unsupported(
+            FIELD,
+            "AppArmor is not enabled on this host",
+        )),
+        (Some(Profile::RuntimeDefault), AppArmor::NoDefault(why)) => {
+            let reason = format!("the default profile is not loaded: {why}");
+            Err(SpecError::unsupported(FIELD, reason))
+        }
+        (Some(profile), _) => Ok(profile),
+    }
+}
+
+/// A name goes to the kernel as the last word of a line.
+fn is_word(name: &str) -> bool {
+    !name.is_empty() && !name.contains(|c: char| c.is_whitespace() || c.is_control())
+}
+
+/// Refuses a pod's security settings that cannot be meant. No process runs in a pod but those of
+/// its containers, which bring profiles of their own.
 #[expect(
     deprecated,
     reason = "old kubelets fill the fields before their successors"
@@ -95,52 +173,54 @@ pub fn check_sandbox(config: &PodSandboxConfig, host: &HostFeatures) -> Result<(
         return Ok(());
     };
     let field = |name: &str| format!("linux.security_context.{name}");
-    let accepted = Some(ProfileType::RuntimeDefault);
-    let old = deprecated(&context.seccomp_profile_path);
-    refuse_profile(context.seccomp.as_ref(), old, &field("seccomp"), accepted)?;
-    refuse_profile(
-        context.apparmor.as_ref(),
-        None,
-        &field("apparmor"),
-        accepted,
+    deprecated(
+        &context.seccomp_profile_path,
+        &field("seccomp_profile_path"),
     )?;
-    refuse_selinux(context.selinux_options.as_ref(), host)
+    for (name, profile) in [
+        ("seccomp", &context.seccomp),
+        ("apparmor", &context.apparmor),
+    ] {
+        if let Some(profile) = profile {
+            read(profile, &field(name))?;
+        }
+    }
+    check_selinux(context.selinux_options.as_ref(), host)
 }
 
-/// The profile that a deprecated string field names; the empty one names none.
-fn deprecated(text: &str) -> Option<ProfileType> {
-    match text {
-        "" => None,
-        "unconfined" => Some(ProfileType::Unconfined),
-        "runtime/default" | "docker/default" => Some(ProfileType::RuntimeDefault),
-        _ => Some(ProfileType::Localhost),
+fn read(profile: &SecurityProfile, field: &str) -> Result<Profile, SpecError> {
+    match ProfileType::try_from(profile.profile_type) {
+        Ok(ProfileType::Unconfined) => Ok(Profile::Unconfined),
+        Ok(ProfileType::RuntimeDefault) => Ok(Profile::RuntimeDefault),
+        Ok(ProfileType::Localhost) => Ok(Profile::Localhost(profile.localhost_ref.clone())),
+        Err(_) => {
+            let reason = format!("unknown profile type {}", profile.profile_type);
+            Err(SpecError::invalid(field, reason))
+        }
     }
 }
 
-fn refuse_profile(
-    profile: Option<&SecurityProfile>,
-    deprecated: Option<ProfileType>,
-    field: &str,
-    accepted: Option<ProfileType>,
-) -> Result<(), SpecError> {
-    let kind = match profile {
-        Some(profile) => Some(ProfileType::try_from(profile.profile_type).map_err(|_| {
-            SpecError::invalid(
+/// The profile that a deprecated string field names; the empty one names none.
+fn deprecated(text: &str, field: &str) -> Result<Option<Profile>, SpecError> {
+    match text {
+        "" => Ok(None),
+        "unconfined" => Ok(Some(Profile::Unconfined)),
+        "runtime/default" | "docker/default" => Ok(Some(Profile::RuntimeDefault)),
+        _ => match text.strip_prefix("localhost/") {
+            Some(name) => Ok(Some(Profile::Localhost(name.to_owned()))),
+            None => Err(SpecError::invalid(
                 field,
-                format!("unknown profile type {}", profile.profile_type),
-            )
-        })?),
-        None => deprecated,
-    };
-    match kind {
-        None | Some(ProfileType::Unconfined) => Ok(()),
-        kind if kind == accepted => Ok(()),
-        Some(kind) => Err(SpecError::unsupported(field, kind.as_str_name())),
+                format!("{text:?} is not a profile"),
+            )),
+        },
     }
 }
 
 /// On a host without SELinux labels mean nothing, and a kubelet sends them all the same.
-fn refuse_selinux(options: Option<&SeLinuxOption>, host: &HostFeatures) -> Result<(), SpecError> {
+pub(crate) fn check_selinux(
+    options: Option<&SeLinuxOption>,
+    host: &HostFeatures,
+) -> Result<(), SpecError> {
     match options {
         Some(options) if host.selinux && *options != SeLinuxOption::default() => {
             let field = "linux.security_context.selinux_options";

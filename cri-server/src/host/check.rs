@@ -99,13 +99,14 @@ pub fn kernel(host: &Host) -> Vec<Finding> {
     } else {
         Finding::fine("seccomp", host.seccomp_actions.join(" "))
     });
-    findings.push(match host.user_namespaces {
-        0 => Finding::warning(
+    findings.push(match &host.user_namespaces {
+        Ok(()) => Finding::fine("user namespaces", "with mapped layers and volumes"),
+        Err(reason) => Finding::warning(
             "user namespaces",
-            "none allowed",
-            "set the sysctl user.max_user_namespaces",
+            reason.as_str(),
+            "pods with hostUsers: false need Linux 6.3, root on ext4, xfs or btrfs, the sysctl \
+             user.max_user_namespaces above 0, and nothing mounted over files of /proc",
         ),
-        most => Finding::fine("user namespaces", format!("at most {most}")),
     });
     findings
 }

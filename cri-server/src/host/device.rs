@@ -119,7 +119,8 @@ fn walk(dir: &Path, depth: u32, skip: &[&str], nodes: &mut Vec<HostDevice>) {
     }
 }
 
-fn node(path: &Path, metadata: &fs::Metadata) -> Option<HostDevice> {
+/// The device node that this is the metadata of; `None` for anything else.
+pub(super) fn node(path: &Path, metadata: &fs::Metadata) -> Option<HostDevice> {
     let kind = match metadata.file_type() {
         kind if kind.is_char_device() => LinuxDeviceType::C,
         kind if kind.is_block_device() => LinuxDeviceType::B,

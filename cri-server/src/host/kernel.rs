@@ -45,12 +45,6 @@ pub fn seccomp_actions() -> Vec<String> {
     list.split_whitespace().map(str::to_owned).collect()
 }
 
-/// Most user namespaces that may exist; 0 when the kernel has none.
-pub fn user_namespaces() -> u64 {
-    let limit = fs::read_to_string("/proc/sys/user/max_user_namespaces").unwrap_or_default();
-    limit.trim().parse().unwrap_or(0)
-}
-
 /// SELinux is enabled and has a policy: its file system is mounted then.
 pub fn selinux() -> bool {
     Path::new("/sys/fs/selinux/enforce").exists()

@@ -4,15 +4,19 @@
 //! shows the same facts with advice. Probes leave nothing behind.
 //!
 //! Map: [`Host`] the facts; [`kernel`], [`filesystem`] and [`cgroup`] how they are found;
-//! [`device`] device nodes; [`check`] facts judged against what skiff needs.
+//! [`device`] and [`cdi`] device nodes; [`check`] facts judged against what skiff needs.
 
+pub mod cdi;
 pub mod cgroup;
 pub mod check;
 pub mod device;
 pub mod filesystem;
 pub mod kernel;
+pub mod user_namespace;
 
-use skiff_spec::HostFeatures;
+use std::path::Path;
+
+use skiff_spec::{AppArmor, HostFeatures};
 
 use cgroup::Cgroups;
 use filesystem::Overlay;
@@ -29,8 +33,8 @@ pub struct Host {
     pub overlay: Result<Overlay, String>,
     /// Seccomp actions of the kernel; empty without seccomp.
     pub seccomp_actions: Vec<String>,
-    /// Most user namespaces that may exist; 0 when the kernel has none.
-    pub user_namespaces: u64,
+    /// Everything that pods with user namespaces take works; otherwise what does not, and why.
+    pub user_namespaces: Result<(), String>,
     /// The process's own capability bounding set.
     pub bounding: oci_spec::runtime::Capabilities,
     /// SELinux is enabled and has a policy.
@@ -53,11 +57,18 @@ impl Host {
             cgroups: cgroup::probe(),
             overlay: filesystem::overlay(),
             seccomp_actions: kernel::seccomp_actions(),
-            user_namespaces: kernel::user_namespaces(),
+            user_namespaces: Err("it was not tried whether they work".into()),
             bounding: kernel::bounding_set(),
             selinux: kernel::selinux(),
             apparmor: kernel::apparmor(),
         }
+    }
+
+    /// Tries user namespaces with the shim's program, for containers below `root`, which is made
+    /// later if it is not there.
+    pub fn try_user_namespaces(&mut self, shim: &Path, root: &Path) {
+        let there = root.ancestors().find(|path| path.is_dir());
+        self.user_namespaces = user_namespace::probe(shim, there.unwrap_or(Path::new("/")));
     }
 
     /// Read-only mounts can be made so for everything below them: what the CRI calls
@@ -75,6 +86,12 @@ impl Host {
             swap_accounting: has(|cgroups| cgroups.swap_accounting),
             hugetlb: has(|cgroups| cgroups.has("hugetlb")),
             selinux: self.selinux,
+            seccomp: !self.seccomp_actions.is_empty(),
+            apparmor: match self.apparmor {
+                true => AppArmor::NoDefault("it was not tried".into()),
+                false => AppArmor::Disabled,
+            },
+            user_namespaces: self.user_namespaces.clone(),
         }
     }
 }

@@ -15,7 +15,7 @@ use crate::daemon::Daemon;
 pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusResponse, RpcError> {
     let features = RuntimeHandlerFeatures {
         recursive_read_only_mounts: daemon.features.recursive_read_only,
-        user_namespaces: false,
+        user_namespaces: daemon.features.user_namespaces.is_ok(),
     };
     // The default handler has the empty name; the same runtime can be asked for by name.
     let names = [String::new(), daemon.config.runtime.default_handler.clone()];
@@ -38,7 +38,7 @@ pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusRes
         runtime_handlers,
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
-            user_namespaces_host_network: false,
+            user_namespaces_host_network: daemon.features.user_namespaces.is_ok(),
             mount_options: false,
         }),
     })

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 
-use oci_spec::runtime::{LinuxResources, Process, Spec};
+use oci_spec::runtime::{LinuxIdMapping, LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::record::ExitRecord;
@@ -28,6 +28,7 @@ pub enum Call {
     /// A spare becomes the shim of a pod. After a failure it ends.
     Adopt(Adopt),
     /// Build a container up to the point before exec. Answered by [`Reply::Created`].
+    /// File descriptors: the program of [`Create::seccomp`], when there is one.
     Create(Box<Create>),
     /// Let a created container exec. Answered by [`Reply::Started`], or by a failure of kind
     /// [`FailureKind::Command`] after which the container is an exited one.
@@ -95,11 +96,26 @@ pub struct Adopt {
     /// Cgroup directory for that init; unused without `shared_pid`.
     #[serde(default)]
     pub init_cgroup: Option<PathBuf>,
+    /// A user namespace for all its containers, to which the pod's other namespaces belong.
+    /// `None`: the host's.
+    #[serde(default)]
+    pub user_namespace: Option<UserNamespace>,
     /// Sysctls of the pod's namespaces, dotted names.
     #[serde(default)]
     pub sysctls: BTreeMap<String, String>,
     /// Size of the pod's /dev/shm in bytes; unused with `host_ipc`.
     pub shm_size: u64,
+}
+
+/// A pod's user namespace: how its ids read on the host. Root (id 0) is mapped. The
+/// configurations of its containers have the same mappings and a user namespace without a path,
+/// which means this one.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UserNamespace {
+    /// User ids.
+    pub uid_mappings: Vec<LinuxIdMapping>,
+    /// Group ids.
+    pub gid_mappings: Vec<LinuxIdMapping>,
 }
 
 /// A container to build.
@@ -113,6 +129,9 @@ pub struct Create {
     pub spec: Spec,
     /// The root file system.
     pub rootfs: Rootfs,
+    /// What the mounts of type `image` show, by their destination.
+    #[serde(default)]
+    pub images: BTreeMap<PathBuf, ImageVolume>,
     /// Absolute cgroup directory, made by the shim together with missing parents; limits are
     /// those of `spec.linux.resources`.
     pub cgroup: PathBuf,
@@ -126,6 +145,10 @@ pub struct Create {
     /// Close stdin after the first attach session.
     #[serde(default)]
     pub stdin_once: bool,
+    /// The filter of all its processes, those of execs included; `spec.linux.seccomp` is not
+    /// used. `None`: no filter.
+    #[serde(default)]
+    pub seccomp: Option<Seccomp>,
     /// Where the shim writes the [`ExitRecord`] when the container ends, before it tells anyone.
     pub exit_path: PathBuf,
 }
@@ -145,6 +168,38 @@ pub enum Rootfs {
     },
     /// A directory, bind-mounted.
     Directory(PathBuf),
+}
+
+/// A compiled seccomp profile. The program travels as a sealed memfd beside the request: the
+/// daemon keeps one for many containers.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seccomp {
+    /// Length of the program, in bytes.
+    pub size: u32,
+    /// Flags of seccomp(2).
+    pub flags: u32,
+    /// Who is asked, when the program has notifications.
+    #[serde(default)]
+    pub listener: Option<SeccompListener>,
+}
+
+/// The agent of `SCMP_ACT_NOTIFY`, runtime-spec `linux.seccomp`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SeccompListener {
+    /// Its unix socket.
+    pub path: PathBuf,
+    /// Handed to it as it is.
+    pub metadata: String,
+}
+
+/// An image to be mounted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ImageVolume {
+    /// Directories of its layers, uppermost first; at least one.
+    pub layers: Vec<PathBuf>,
+    /// The file or directory of it to be mounted, if not its root.
+    #[serde(default)]
+    pub sub_path: Option<PathBuf>,
 }
 
 /// A further process in a container.

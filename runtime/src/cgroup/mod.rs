@@ -23,6 +23,7 @@ use crate::error::Doing;
 use crate::oci_spec::runtime::LinuxResources;
 use resources::Write;
 
+pub use devices::programs as device_programs;
 pub use oom_score::set_oom_score_adj;
 pub use update::update;
 

@@ -11,13 +11,14 @@ use super::Plan;
 use crate::child::{self, Fds, Launch, Status};
 use crate::console::{self, Console};
 use crate::error::Doing;
+use crate::label::{self, Labels};
+use crate::mount;
 use crate::mount::options::Propagation;
-use crate::mount::{self, What};
 use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::Linux;
 use crate::report::{Report, Word};
 use crate::rootfs::{self, Root};
-use crate::{Error, Stdio, device, hook, mask, namespace, sys};
+use crate::{Error, Stdio, device, hook, mask, namespace, sys, user_namespace};
 
 impl Plan<'_> {
     /// From a fresh clone to the command.
@@ -28,6 +29,9 @@ impl Plan<'_> {
         status: &Status,
     ) -> Result<Infallible, Error> {
         child::set_apart(status, fds, self.needed(&root))?;
+        if self.in_user_namespace {
+            user_namespace::become_root()?;
+        }
         self.join_namespaces()?;
         if self.outside {
             status.say(&Report::Hooks);
@@ -35,13 +39,16 @@ impl Plan<'_> {
                 sys::process::exit(1);
             }
         }
-        child::set_oom_score(self.process)?;
+        if !self.in_user_namespace {
+            child::set_oom_score(self.process)?;
+        }
+        let labels = Labels::open(self.process)?;
         let linux = self.create.spec.linux().as_ref();
         let linux = linux.ok_or_else(|| Error::invalid("linux", "missing"))?;
         let root = root.attach(self.place())?;
         let root = root.as_fd();
         let console = self.populate(root, linux)?;
-        let launch = Launch::prepare(root, self.process)?;
+        let mut launch = Launch::prepare(root, self.process, labels, self.create.seccomp)?;
         self.seal(root, linux)?;
         self.run_create_container()?;
         rootfs::enter(root)?;
@@ -52,13 +59,23 @@ impl Plan<'_> {
             rootfs::set_propagation(root, propagation)?;
         }
         let console = self.hand_over(console, status)?;
+        if self.is_ready_to_settle() {
+            launch.settle(self.process)?;
+        }
         let gate = self.wait(status)?;
         child::run(gate.as_ref().unwrap_or(status), || {
             self.run_start_container()?;
             child::arrange(fds, console.as_ref(), self.process)?;
-            launch.become_user(self.process)?;
+            launch.become_user(self.process, gate.as_ref().unwrap_or(status))?;
             Err(launch.execute())
         })
+    }
+
+    /// startContainer hooks run after the word to start, with all privileges.
+    fn is_ready_to_settle(&self) -> bool {
+        self.inside
+            .as_ref()
+            .is_none_or(|inside| inside.start_container.is_empty())
     }
 
     /// Descriptors of the plan itself.
@@ -66,18 +83,25 @@ impl Plan<'_> {
         let mut fds: Vec<RawFd> = root.fd().iter().map(AsRawFd::as_raw_fd).collect();
         fds.extend(self.join.iter().map(|handle| handle.fd.as_raw_fd()));
         fds.extend(self.create.gate.iter().map(AsRawFd::as_raw_fd));
-        fds.extend(self.mounts.iter().filter_map(|mount| match &mount.what {
-            What::Tree(tree) => Some(tree.as_raw_fd()),
-            What::New { .. } => None,
-        }));
+        let mounts = self.mounts.iter().flat_map(mount::Mount::fds);
+        fds.extend(mounts.map(|fd| fd.as_raw_fd()));
         fds
+    }
+
+    /// clone3 would take the parent's cgroup for the root of a new cgroup namespace; and in a user
+    /// namespace what is made before the child has become root there belongs to nobody.
+    fn made_late(&self) -> Namespaces {
+        match self.in_user_namespace {
+            false => Namespaces::NEWCGROUP,
+            true => !(Namespaces::NEWNS | Namespaces::NEWPID),
+        }
     }
 
     fn join_namespaces(&self) -> Result<(), Error> {
         self.join.iter().try_for_each(namespace::Handle::join)?;
-        if self.new.contains(Namespaces::NEWCGROUP) {
-            // clone3 would take the parent's cgroup for the root of a new cgroup namespace.
-            namespace::unshare(Namespaces::NEWCGROUP)?;
+        let late = self.new & self.made_late();
+        if !late.is_empty() {
+            namespace::unshare(late)?;
         }
         if self.new.contains(Namespaces::NEWNET) {
             namespace::loopback_up()?;
@@ -89,6 +113,7 @@ impl Plan<'_> {
         if let Some(name) = spec.domainname() {
             namespace::set_domainname(name)?;
         }
+        label::label_keyring(self.process)?;
         match sys::process::new_session_keyring() {
             // A kernel without keys has none to hide.
             Err(e) if e.raw_os_error() == Some(libc::ENOSYS) => Ok(()),

@@ -5,21 +5,25 @@
 //! missing source is an error of the call. The child [`attach`]es them inside the container's
 //! root and makes new file systems there, where its own namespaces apply.
 
+mod idmap;
+mod image;
 pub(crate) mod options;
+mod target;
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::CWD;
-use rustix::io::Errno;
 use rustix::mount::{MoveMountFlags, OpenTreeFlags, move_mount, open_tree};
 
 use crate::error::Doing;
 use crate::oci_spec::runtime::Mount as SpecMount;
-use crate::path::{self, Kind};
+use crate::path;
 use crate::shm::Shm;
 use crate::sys::mount::{MountAttr, set_attr};
+use crate::user_namespace::UserNamespace;
 use crate::{Error, sys};
+pub use image::ImageVolume;
 use options::{Options, Propagation, attr};
 
 /// A mount ready to be attached.
@@ -35,6 +39,13 @@ pub(crate) struct Mount {
 pub(crate) enum What {
     /// A detached tree with its attributes set.
     Tree(OwnedFd),
+    /// The detached tree of an image, and what of it is wanted if not all.
+    Image {
+        tree: OwnedFd,
+        part: Option<OwnedFd>,
+    },
+    /// The /dev of a container with a user namespace, made with its nodes by the parent.
+    Dev(OwnedFd),
     /// A new file system.
     New {
         /// Its type.
@@ -45,6 +56,16 @@ pub(crate) enum What {
 }
 
 impl Mount {
+    /// The descriptors that the child needs.
+    pub(crate) fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
+        let (tree, part) = match &self.what {
+            What::Tree(tree) | What::Dev(tree) => (Some(tree), None),
+            What::Image { tree, part } => (Some(tree), part.as_ref()),
+            What::New { .. } => (None, None),
+        };
+        tree.into_iter().chain(part).map(AsFd::as_fd)
+    }
+
     /// A mount of `kind`?
     pub(crate) fn is_new(&self, wanted: &str) -> bool {
         matches!(&self.what, What::New { kind, .. } if kind == wanted)
@@ -52,11 +73,24 @@ impl Mount {
 }
 
 /// Opens what has to be opened on the host.
-pub(crate) fn prepare(mounts: &[SpecMount], shm: Option<&Shm>) -> Result<Vec<Mount>, Error> {
-    mounts.iter().map(|mount| prepare_one(mount, shm)).collect()
+pub(crate) fn prepare(
+    mounts: &[SpecMount],
+    shm: Option<&Shm>,
+    images: &[ImageVolume],
+    user: Option<&UserNamespace>,
+) -> Result<Vec<Mount>, Error> {
+    mounts
+        .iter()
+        .map(|mount| prepare_one(mount, shm, images, user))
+        .collect()
 }
 
-fn prepare_one(mount: &SpecMount, shm: Option<&Shm>) -> Result<Mount, Error> {
+fn prepare_one(
+    mount: &SpecMount,
+    shm: Option<&Shm>,
+    images: &[ImageVolume],
+    user: Option<&UserNamespace>,
+) -> Result<Mount, Error> {
     let destination = mount.destination().clone();
     let name = destination.display().to_string();
     if destination
@@ -72,6 +106,11 @@ fn prepare_one(mount: &SpecMount, shm: Option<&Shm>) -> Result<Mount, Error> {
     let mut options = Options::parse(words, &name)?;
     let kind = mount.typ().as_deref().unwrap_or_default();
     options.bind |= kind == "bind";
+    // Holds the namespace until the mount has its mapping.
+    let idmap = idmap::of(mount, &options, user)?;
+    if let Some(idmap) = &idmap {
+        idmap.apply(&mut options);
+    }
     let what = match (options.bind, kind, shm) {
         (true, _, _) => {
             let source = mount.source().as_deref().ok_or_else(|| {
@@ -82,6 +121,7 @@ fn prepare_one(mount: &SpecMount, shm: Option<&Shm>) -> Result<Mount, Error> {
         (false, "tmpfs", Some(shm)) if destination == Path::new("/dev/shm") => {
             What::Tree(shm.copy()?)
         }
+        (false, "image", _) => image::prepare(images, &destination, &options)?,
         (false, "", _) => {
             return Err(Error::invalid(
                 format!("mounts ({name})"),
@@ -119,13 +159,25 @@ fn copy_tree(source: &Path, options: &Options, destination: &str) -> Result<Owne
             source.display()
         )
     })?;
-    set_attributes(tree.as_fd(), options).doing(|| {
-        format!(
-            "bind mount {} at {destination}: set attributes",
-            source.display()
-        )
+    set_attributes(tree.as_fd(), options).map_err(|e| {
+        let what = format!("bind mount {} at {destination}:", source.display());
+        Error::system(explained(what, options, &e), e)
     })?;
     Ok(tree)
+}
+
+/// Says what a mount whose ids are to be mapped may lack.
+fn explained(what: String, options: &Options, error: &std::io::Error) -> String {
+    let mapped = (options.attr.set | options.attr_recursive.set) & attr::IDMAP != 0;
+    match error.raw_os_error() {
+        Some(libc::EINVAL) if mapped => {
+            format!("{what} map its ids (can its file system, and those below it, be idmapped?)")
+        }
+        Some(libc::EPERM) if mapped => {
+            format!("{what} map its ids (are those of it, or of a mount below it, mapped already?)")
+        }
+        _ => format!("{what} set attributes"),
+    }
 }
 
 /// Propagation and attributes of a copied tree, in as few calls as possible.
@@ -172,17 +224,25 @@ fn merge(whole: MountAttr, top: MountAttr) -> MountAttr {
         set: set | atime,
         clear: (whole.clear | top.clear) & !set,
         propagation: whole.propagation.max(top.propagation),
-        userns_fd: 0,
+        userns_fd: whole.userns_fd.max(top.userns_fd),
     }
 }
 
 /// Attaches a mount inside the container's root. A tmpfs stays writable for now, since mount
 /// points and devices may have to be made in it: see [`finish`].
 pub(crate) fn attach(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
-    let target = open_target(mount, root)?;
+    let target = target::open(mount, root)?;
+    let doing = || format!("mount at {}", mount.destination.display());
     let done = match &mount.what {
-        What::Tree(tree) => attach_tree(tree.as_fd(), target.as_fd())
-            .doing(|| format!("mount at {}", mount.destination.display())),
+        What::Tree(tree) | What::Dev(tree) | What::Image { tree, part: None } => {
+            attach_tree(tree.as_fd(), target.as_fd()).doing(doing)
+        }
+        What::Image {
+            tree,
+            part: Some(part),
+        } => image::only_part(tree.as_fd(), part.as_fd(), root)
+            .and_then(|part| attach_tree(part.as_fd(), target.as_fd()))
+            .doing(doing),
         What::New { kind, source } => {
             let mut flags = mount.options.mount_flags();
             if kind == "tmpfs" {
@@ -205,11 +265,13 @@ pub(crate) fn attach(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
 
 /// The rest of a mount's options, once everything inside of it is made.
 pub(crate) fn finish(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
-    let What::New { kind, .. } = &mount.what else {
-        return Ok(());
+    let tmpfs = match &mount.what {
+        What::New { kind, .. } => kind == "tmpfs",
+        What::Dev(_) => true,
+        What::Tree(_) | What::Image { .. } => return Ok(()),
     };
     let mut top = MountAttr::default();
-    if kind == "tmpfs" && mount.options.read_only() {
+    if tmpfs && mount.options.read_only() {
         top.set = attr::RDONLY;
     }
     if let Some(propagation) = mount.options.propagation {
@@ -228,28 +290,6 @@ pub(crate) fn finish(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
                 mount.destination.display()
             )
         })
-}
-
-/// /proc and /sys must be where their names say: what masks them later goes by name.
-fn open_target(mount: &Mount, root: BorrowedFd<'_>) -> Result<OwnedFd, Error> {
-    let destination = &mount.destination;
-    if mount.is_new("proc") || mount.is_new("sysfs") {
-        match path::open_strictly(root, destination) {
-            Err(Errno::NOENT) => {}
-            done => {
-                return done.doing(|| {
-                    format!(
-                        "mount at {}, which is no ordinary directory",
-                        destination.display()
-                    )
-                });
-            }
-        }
-    }
-    path::open_or_create(root, destination, || match &mount.what {
-        What::New { .. } => Ok(Kind::Directory),
-        What::Tree(tree) => path::kind_of(tree).doing(|| "stat the source of a bind mount"),
-    })
 }
 
 /// Moves a detached tree to where `target` is.
@@ -307,21 +347,21 @@ mod tests {
         let mut mount = SpecMount::default();
         mount.set_destination("/".into());
         assert!(
-            prepare(&[mount.clone()], None)
+            prepare(&[mount.clone()], None, &[], None)
                 .unwrap_err()
                 .to_string()
                 .contains("mount at /")
         );
         mount.set_destination("/data".into());
         assert!(
-            prepare(&[mount.clone()], None)
+            prepare(&[mount.clone()], None, &[], None)
                 .unwrap_err()
                 .to_string()
                 .contains("/data")
         );
         mount.set_options(Some(vec!["bind".into()]));
         assert!(
-            prepare(&[mount], None)
+            prepare(&[mount], None, &[], None)
                 .unwrap_err()
                 .to_string()
                 .contains("without a source")

@@ -16,6 +16,7 @@ pub(crate) mod attr {
     pub(crate) const NOATIME: u64 = 0x10;
     pub(crate) const STRICTATIME: u64 = 0x20;
     pub(crate) const NODIRATIME: u64 = 0x80;
+    pub(crate) const IDMAP: u64 = 0x10_0000;
     pub(crate) const NOSYMFOLLOW: u64 = 0x20_0000;
 }
 
@@ -30,6 +31,8 @@ pub(crate) struct Options {
     pub(crate) attr: MountAttr,
     /// Attributes of the mount and everything below (`rro`, `rnosuid`, ...).
     pub(crate) attr_recursive: MountAttr,
+    /// Set by `idmap` (`false`) and `ridmap` (`true`, with everything below).
+    pub(crate) idmap: Option<bool>,
     /// Flags of the file system.
     pub(crate) flags: Flags,
     /// Propagation, when one is asked for.
@@ -108,7 +111,7 @@ pub fn names() -> Vec<String> {
         .collect();
     let recursive = both.iter().map(|name| format!("r{name}"));
     let flags = FLAGS.iter().flat_map(|(set, clear, _)| [*set, *clear]);
-    let plain = ["bind", "rbind", "defaults"]
+    let plain = ["bind", "rbind", "idmap", "ridmap", "defaults"]
         .into_iter()
         .chain(both.iter().copied())
         .chain(flags);
@@ -136,7 +139,9 @@ impl Options {
             "defaults" | "" => {}
             "bind" => self.bind = true,
             "rbind" => (self.bind, self.recursive) = (true, true),
-            "remount" | "idmap" | "ridmap" | "tmpcopyup" => {
+            "idmap" => self.idmap = Some(false),
+            "ridmap" => self.idmap = Some(true),
+            "remount" | "tmpcopyup" => {
                 return Err(refused(destination, word, "not supported"));
             }
             _ => {
@@ -301,7 +306,7 @@ mod tests {
 
     #[test]
     fn what_would_need_more_than_an_option_is_refused_by_name() {
-        for word in ["remount", "idmap", "ridmap", "tmpcopyup"] {
+        for word in ["remount", "tmpcopyup"] {
             let error = Options::parse(&[word.to_owned()], "/x")
                 .unwrap_err()
                 .to_string();

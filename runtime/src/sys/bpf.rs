@@ -5,6 +5,9 @@ use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::check;
 
+/// The place of a device program in a cgroup.
+const BPF_CGROUP_DEVICE: u32 = 6;
+
 /// `struct bpf_insn` of linux/bpf.h.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,6 +40,17 @@ struct Attach {
     program: u32,
     attach_type: u32,
     flags: u32,
+}
+
+/// Head of `union bpf_attr` for `BPF_PROG_QUERY`.
+#[repr(C)]
+struct Query {
+    target: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    program_ids: u64,
+    program_count: u32,
 }
 
 /// Loads a program of type `BPF_PROG_TYPE_CGROUP_DEVICE`.
@@ -75,7 +89,6 @@ pub(crate) fn attach_device_program(
     program: BorrowedFd<'_>,
 ) -> io::Result<()> {
     const BPF_PROG_ATTACH: libc::c_int = 8;
-    const BPF_CGROUP_DEVICE: u32 = 6;
     const BPF_F_ALLOW_MULTI: u32 = 2;
     let attach = Attach {
         target: cgroup.as_raw_fd() as u32,
@@ -93,4 +106,28 @@ pub(crate) fn attach_device_program(
         )
     })?;
     Ok(())
+}
+
+/// Ids of the device programs attached to a cgroup itself, at most as many as fit into `ids`.
+pub(crate) fn device_programs(cgroup: BorrowedFd<'_>, ids: &mut [u32]) -> io::Result<usize> {
+    const BPF_PROG_QUERY: libc::c_int = 16;
+    let mut query = Query {
+        target: cgroup.as_raw_fd() as u32,
+        attach_type: BPF_CGROUP_DEVICE,
+        query_flags: 0,
+        attach_flags: 0,
+        program_ids: ids.as_mut_ptr() as u64,
+        program_count: ids.len() as u32,
+    };
+    // SAFETY: `query` is a live prefix of bpf_attr of the size passed; it points to as many live
+    // integers as it says, which the kernel may fill.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_bpf,
+            BPF_PROG_QUERY,
+            &raw mut query,
+            size_of::<Query>(),
+        )
+    })?;
+    Ok(query.program_count as usize)
 }

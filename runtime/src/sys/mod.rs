@@ -8,6 +8,7 @@ pub(crate) mod fd;
 pub(crate) mod mount;
 pub(crate) mod net;
 pub(crate) mod process;
+pub(crate) mod seccomp;
 
 use std::io;
 

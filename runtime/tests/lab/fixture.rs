@@ -12,13 +12,14 @@ use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 use skiff_runtime::oci_spec::runtime::{Process, Spec};
 use skiff_runtime::shm::Shm;
-use skiff_runtime::{Create, Exec, Init, Namespaces, Progress, Rootfs, Stdio, cgroup};
+use skiff_runtime::user_namespace::{IdMappings, UserNamespace};
+use skiff_runtime::{Create, Exec, ImageVolume, Init, Namespaces, Progress, Rootfs, Stdio, cgroup};
 
 const CGROUPS: &str = "/sys/fs/cgroup/skiff-lab-test";
 const APPLETS: &[&str] = &[
-    "cat", "chmod", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ls",
-    "mkdir", "mknod", "mount", "ps", "pwd", "readlink", "rm", "sed", "sh", "sleep", "stat", "stty",
-    "touch", "true", "tty", "wc",
+    "cat", "chmod", "dd", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln", "ls",
+    "mkdir", "mknod", "mount", "mv", "ps", "pwd", "readlink", "rm", "sed", "sh", "sleep", "stat", "stty",
+    "touch", "true", "tty", "umount", "unshare", "wc", "chown",
 ];
 
 /// A test that cannot be had on this node.
@@ -132,8 +133,10 @@ impl Container {
         create.bundle = more.bundle;
         create.gate = more.gate;
         create.shm = more.shm;
+        create.images = more.images;
         create.pid_namespace = more.pid_namespace;
         create.inherit = more.inherit;
+        create.user_namespace = more.user_namespace;
         let init = skiff_runtime::create(create)?;
         let mut running = Running {
             init,
@@ -185,8 +188,10 @@ pub(crate) struct More<'a> {
     pub(crate) bundle: Option<&'a Path>,
     pub(crate) gate: Option<BorrowedFd<'a>>,
     pub(crate) shm: Option<&'a Shm>,
+    pub(crate) images: &'a [ImageVolume],
     pub(crate) pid_namespace: Option<BorrowedFd<'a>>,
     pub(crate) inherit: Namespaces,
+    pub(crate) user_namespace: Option<&'a UserNamespace>,
 }
 
 impl Default for More<'_> {
@@ -196,8 +201,10 @@ impl Default for More<'_> {
             bundle: None,
             gate: None,
             shm: None,
+            images: &[],
             pid_namespace: None,
             inherit: Namespaces::empty(),
+            user_namespace: None,
         }
     }
 }
@@ -237,7 +244,10 @@ impl Running<'_> {
         let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let stdio = Stdio::Fds([null.as_fd(), writer.as_fd(), writer.as_fd()]);
         let cgroup = &self.container.cgroup;
-        let mut init = skiff_runtime::exec(Exec::new(&process, self.init.pidfd(), cgroup, stdio))?;
+        let mappings = IdMappings::of(&serde_json::from_value(self.container.tree.clone())?);
+        let mut exec = Exec::new(&process, self.init.pidfd(), cgroup, stdio);
+        exec.user_namespace = (!mappings.is_empty()).then_some(&mappings);
+        let mut init = skiff_runtime::exec(exec)?;
         drop(writer);
         let progress = init.wait()?;
         let code = || reap(&init);

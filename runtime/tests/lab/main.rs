@@ -8,12 +8,18 @@
 
 #![allow(clippy::print_stdout, reason = "the results are its output")]
 
+mod devices;
+mod escapes;
 mod fixture;
+mod images;
 mod isolation;
 mod lifecycle;
 mod mounts;
 mod pod;
 mod resources;
+#[allow(unsafe_code, reason = "an ioctl without a safe wrapper")]
+mod sys;
+mod user_namespaces;
 
 use std::process::ExitCode;
 
@@ -42,6 +48,10 @@ fn main() -> ExitCode {
         isolation::TESTS,
         resources::TESTS,
         pod::TESTS,
+        user_namespaces::TESTS,
+        devices::TESTS,
+        images::TESTS,
+        escapes::TESTS,
     ];
     let before = lab.host();
     let mut failed = 0;

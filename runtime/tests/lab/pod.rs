@@ -62,7 +62,7 @@ fn shared_memory(lab: &Lab) -> Result<()> {
 
 fn shared_pids(lab: &Lab) -> Result<()> {
     let cgroup = Path::new("/sys/fs/cgroup/skiff-lab-test/init");
-    let init = pod_init::spawn(Some(cgroup))?;
+    let init = pod_init::spawn(Some(cgroup), None)?;
     let container = lab.container("sh -c 'sleep 0.05 & exit 0'; sleep 100");
     let other = lab.container("sleep 0.3; ps");
     let first = start(

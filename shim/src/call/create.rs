@@ -2,9 +2,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::pipe::{PipeFlags, pipe_with};
-use skiff_runtime::{Init, Stdio, cgroup, create};
+use skiff_runtime::seccomp::Filter;
+use skiff_runtime::{ImageVolume, Init, Stdio, cgroup, create};
 use skiff_shim_proto::message::{Create, Failure, FailureKind, Rootfs};
 
+use crate::bundle::Bundle;
 use crate::container::{Container, Output, State};
 use crate::failure;
 use crate::log::{Log, Stream};
@@ -13,12 +15,14 @@ use crate::pod::{Pod, has_own_pid_namespace};
 use crate::poll::{Ready, Source};
 use crate::shim::{Now, Shim};
 use crate::stdio::Users;
-use crate::{process_tree, sys};
+use crate::{filter, process_tree, sys};
 
 impl Shim {
     /// Builds a container. Answered when the child has built it or given up.
-    pub(crate) fn create(&mut self, asker: Asker, create: Create) -> Now {
+    pub(crate) fn create(&mut self, asker: Asker, create: Create, fds: Vec<OwnedFd>) -> Now {
         self.check_create(&create)?;
+        let filter = filter::take(&create, fds)?;
+        let bundle = Bundle::make(self.run_dir.path(), &create.id, &create.spec)?;
         let pod = self.pod()?;
         let log = match &create.log_path {
             Some(path) => Some(
@@ -33,7 +37,10 @@ impl Shim {
         pipes.give(&users, &create).map_err(|e| {
             failure::system(format!("give its pipes to container {}", create.id), &e)
         })?;
-        let init = clone(pod, &create, &self.null, &pipes)?;
+        let init = {
+            let bundle = bundle.as_ref().map(Bundle::path);
+            clone(pod, &create, bundle, filter.as_ref(), &self.null, &pipes)?
+        };
         let start_time = start_time(&init)?;
         let key = self.new_key();
         let mut output = Output::new(log);
@@ -55,6 +62,8 @@ impl Shim {
             earlier_oom_kills,
             output,
             users,
+            filter,
+            _bundle: bundle,
             stdin: pipes.stdin.take().map(|(_, writer)| writer),
             exit_path: create.exit_path,
             started_at: 0,
@@ -114,7 +123,14 @@ fn is_plain(path: &Path) -> bool {
             .all(|c| matches!(c, Component::RootDir | Component::Normal(_)))
 }
 
-fn clone(pod: &Pod, wanted: &Create, null: &OwnedFd, pipes: &Pipes) -> Result<Init, Failure> {
+fn clone(
+    pod: &Pod,
+    wanted: &Create,
+    bundle: Option<&Path>,
+    filter: Option<&Filter>,
+    null: &OwnedFd,
+    pipes: &Pipes,
+) -> Result<Init, Failure> {
     let rootfs = match &wanted.rootfs {
         Rootfs::Overlay { lower, upper, work } => skiff_runtime::Rootfs::Overlay {
             lower: lower.clone(),
@@ -123,11 +139,21 @@ fn clone(pod: &Pod, wanted: &Create, null: &OwnedFd, pipes: &Pipes) -> Result<In
         },
         Rootfs::Directory(path) => skiff_runtime::Rootfs::Directory(path.clone()),
     };
+    let images = wanted.images.iter().map(|(destination, image)| ImageVolume {
+        destination: destination.clone(),
+        layers: image.layers.clone(),
+        sub_path: image.sub_path.clone(),
+    });
+    let images: Vec<_> = images.collect();
     let stdio = pipes.stdio(null);
     let mut arguments =
         skiff_runtime::Create::new(&wanted.id, &wanted.spec, &rootfs, &wanted.cgroup, stdio);
     arguments.inherit = pod.inherited(&wanted.spec)?;
     arguments.shm = pod.shm();
+    arguments.images = &images;
+    arguments.bundle = bundle;
+    arguments.seccomp = filter;
+    arguments.user_namespace = pod.user_namespace();
     arguments.pid_namespace = pod.shared_pid(&wanted.spec).map(|init| init.pidfd.as_fd());
     create(arguments).map_err(|e| {
         let failure = failure::of(&e);

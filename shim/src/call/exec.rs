@@ -26,13 +26,12 @@ impl Shim {
             return Err(failure::no_container(&exec.id));
         };
         client.give(&place.users, &exec)?;
-        let init = skiff_runtime::exec(skiff_runtime::Exec::new(
-            &exec.process,
-            place.init.pidfd(),
-            &place.cgroup,
-            client.stdio(&self.null),
-        ))
-        .map_err(|e| {
+        let stdio = client.stdio(&self.null);
+        let mut arguments =
+            skiff_runtime::Exec::new(&exec.process, place.init.pidfd(), &place.cgroup, stdio);
+        arguments.user_namespace = place.users.mappings();
+        arguments.seccomp = place.filter.as_ref();
+        let init = skiff_runtime::exec(arguments).map_err(|e| {
             let failure = failure::of(&e);
             Failure {
                 message: format!("exec in container {}: {}", exec.id, failure.message),

@@ -8,12 +8,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use skiff_runtime::Init;
+use skiff_runtime::seccomp::Filter;
 use skiff_shim_proto::message::{ContainerState, Failure};
 use skiff_shim_proto::record::ExitRecord;
 
 pub(crate) use output::{CHUNK, Output};
 pub(crate) use state::{Action, Input, State, step};
 
+use crate::bundle::Bundle;
 use crate::peers::Asker;
 use crate::stdio::Users;
 
@@ -36,6 +38,10 @@ pub(crate) struct Container {
     pub(crate) output: Output,
     /// Its users, for execs.
     pub(crate) users: Users,
+    /// Its seccomp filter, for execs.
+    pub(crate) filter: Option<Filter>,
+    /// What its hooks were given, if it has any.
+    pub(crate) _bundle: Option<Bundle>,
     /// Writing end of its stdin, kept for attach.
     pub(crate) stdin: Option<OwnedFd>,
     pub(crate) exit_path: PathBuf,

@@ -304,6 +304,7 @@ pub(crate) fn host_network() -> Adopt {
         host_ipc: false,
         shared_pid: false,
         init_cgroup: None,
+        user_namespace: None,
         sysctls: Default::default(),
         shm_size: 64 << 20,
     }

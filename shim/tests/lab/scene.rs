@@ -1,5 +1,6 @@
 //! Containers of busybox for the tests.
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -103,10 +104,12 @@ impl Scene {
             id: id.into(),
             spec: serde_json::from_value(spec).unwrap(),
             rootfs: Rootfs::Directory(self.rootfs.clone()),
+            images: BTreeMap::new(),
             cgroup: self.cgroup(id),
             log_path: Some(self.path(&format!("{id}.log"))),
             stdin: false,
             stdin_once: false,
+            seccomp: None,
             exit_path: self.path(&format!("{id}.exit.json")),
         }
     }

@@ -11,8 +11,8 @@ use skiff_cri::v1::{
     NamespaceMode, NamespaceOption, PodSandboxConfig, PodSandboxMetadata,
 };
 use skiff_spec::{
-    Defaults, Devices, HostDevice, HostFeatures, ImageConfig, Input, PodFacts, PodNetwork,
-    SpecError, User, container_spec,
+    AppArmor, Defaults, Devices, HostDevice, HostFeatures, ImageConfig, Input, PodFacts,
+    PodNetwork, SpecError, User, container_spec,
 };
 
 /// Everything an [`Input`] borrows.
@@ -88,6 +88,9 @@ impl Case {
                 swap_accounting: true,
                 hugetlb: true,
                 selinux: false,
+                seccomp: true,
+                apparmor: AppArmor::Disabled,
+                user_namespaces: Ok(()),
             },
         }
     }

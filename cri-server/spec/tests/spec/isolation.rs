@@ -2,10 +2,9 @@
 //! of the rest.
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
-use skiff_cri::v1::security_profile::ProfileType;
 use skiff_cri::v1::{
     IdMapping, ImageSpec, Mount, MountPropagation, NamespaceMode, NamespaceOption, SeLinuxOption,
-    SecurityProfile, UserNamespace, WindowsContainerConfig,
+    UserNamespace, WindowsContainerConfig,
 };
 use skiff_spec::{PodNetwork, check_sandbox, pod_namespaces};
 
@@ -319,70 +318,6 @@ fn selinux_counts_only_where_it_is_enabled() {
     );
     case.security().selinux_options = None;
     assert_eq!(case.refused(), "mounts[0].selinux_relabel");
-}
-
-fn profile(kind: ProfileType) -> Option<SecurityProfile> {
-    Some(SecurityProfile {
-        profile_type: kind as i32,
-        localhost_ref: String::new(),
-    })
-}
-
-#[test]
-fn profiles_that_would_not_be_enforced_are_refused() {
-    for (kind, container, pod) in [
-        (ProfileType::Unconfined, true, true),
-        (ProfileType::RuntimeDefault, false, true),
-        (ProfileType::Localhost, false, false),
-    ] {
-        let mut case = Case::plain();
-        case.security().seccomp = profile(kind);
-        case.pod_security().seccomp = profile(kind);
-        assert_eq!(case.build().is_ok(), container, "{kind:?}");
-        assert_eq!(
-            check_sandbox(&case.pod_config, &case.host).is_ok(),
-            pod,
-            "{kind:?}"
-        );
-        let mut case = Case::plain();
-        case.security().apparmor = profile(kind);
-        case.pod_security().apparmor = profile(kind);
-        assert_eq!(case.build().is_ok(), container, "{kind:?}");
-        assert_eq!(
-            check_sandbox(&case.pod_config, &case.host).is_ok(),
-            pod,
-            "{kind:?}"
-        );
-    }
-}
-
-#[test]
-#[expect(deprecated, reason = "old kubelets fill these fields")]
-fn deprecated_profile_fields_count_when_the_new_ones_are_empty() {
-    for (text, accepted) in [
-        ("unconfined", true),
-        ("runtime/default", false),
-        ("localhost/x", false),
-        ("x", false),
-    ] {
-        let mut case = Case::plain();
-        case.security().seccomp_profile_path = text.into();
-        assert_eq!(case.build().is_ok(), accepted, "{text}");
-        case.security().seccomp = profile(ProfileType::Unconfined);
-        assert!(case.build().is_ok());
-        case.security().apparmor_profile = text.into();
-        assert_eq!(case.build().is_ok(), accepted, "{text}");
-    }
-}
-
-#[test]
-fn a_privileged_container_has_no_seccomp_profile() {
-    let mut case = Case::plain();
-    case.pod_security().privileged = true;
-    case.security().privileged = true;
-    case.security().seccomp = profile(ProfileType::Localhost);
-    let spec = case.spec();
-    assert!(spec.linux().clone().unwrap().seccomp().is_none());
 }
 
 #[test]

@@ -5,5 +5,6 @@ mod golden;
 mod isolation;
 mod limits;
 mod process;
+mod profiles;
 mod properties;
 mod update;

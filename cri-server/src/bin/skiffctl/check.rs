@@ -11,8 +11,9 @@ use crate::Options;
 /// Prints what this host has and lacks. Fails when something is missing that pods need.
 pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.load()?;
-    let host = Host::probe();
     let own = std::env::current_exe().context("find the path of this program")?;
+    let mut host = Host::probe();
+    host.try_user_namespaces(&config.runtime.shim.path(&own), &config.root);
     let mut findings = check::kernel(&host);
     findings.extend(check::files(&config, host.kernel, &own));
     findings.extend(network(&config)?);

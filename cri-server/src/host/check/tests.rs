@@ -16,7 +16,7 @@ fn host() -> Host {
             layer_by_layer: true,
         }),
         seccomp_actions: vec!["errno".into()],
-        user_namespaces: 1000,
+        user_namespaces: Ok(()),
         bounding: [Capability::SysAdmin].into(),
         selinux: false,
         apparmor: false,
@@ -82,7 +82,7 @@ fn every_fault_has_advice_and_its_severity() {
         }),
         ("seccomp", Severity::Warning, |h| h.seccomp_actions.clear()),
         ("user namespaces", Severity::Warning, |h| {
-            h.user_namespaces = 0
+            h.user_namespaces = Err("No space left on device".into())
         }),
         ("privileges", Severity::Missing, |h| h.bounding.clear()),
     ] {

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use skiff_runtime::oci_spec::runtime::{Capability, LinuxCapabilities, Process};
+use skiff_runtime::user_namespace::IdMappings;
 use skiff_runtime::{Init, Progress};
 
 use crate::args;
@@ -40,6 +41,8 @@ pub(crate) fn run(root: &Root, args: &args::Exec) -> Result<ExitCode> {
     let mut exec =
         skiff_runtime::Exec::new(&process, container.as_fd(), &record.cgroup, stdio(terminal));
     exec.extra_fds = &extra;
+    let mappings = IdMappings::of(&record.spec);
+    exec.user_namespace = (!mappings.is_empty()).then_some(&mappings);
     let mut init = skiff_runtime::exec(exec)?;
     settle(&mut init, args)?;
     match signals {

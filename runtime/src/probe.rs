@@ -1,0 +1,94 @@
+//! Whether this host can run containers with user namespaces: what they take is tried.
+
+use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
+
+use crate::child::{self, Status};
+use crate::error::Doing;
+use crate::namespace::Namespaces;
+use crate::oci_spec::runtime::{LinuxIdMappingBuilder, Mount as SpecMount};
+use crate::report::Report;
+use crate::rootfs::{self, Root, Rootfs, idmapped};
+use crate::shm::Shm;
+use crate::sys::mount::set_attr;
+use crate::user_namespace::{self, IdMappings, Inside, UserNamespace};
+use crate::{Error, mount, report, sys};
+
+/// Makes a user namespace with namespaces of its own, an overlay of mapped layers in `directory`
+/// (where the root file systems of containers are to be), a mapped tmpfs, and mounts /proc and
+/// /sys inside. The caller is left in other namespaces than it was in; on disk nothing is left.
+/// The error says what does not work.
+pub fn user_namespaces(directory: &Path) -> Result<(), Error> {
+    let scratch = directory.join(format!(".skiff-probe-{}", std::process::id()));
+    let tried = try_in(&scratch);
+    let removed = fs::remove_dir_all(&scratch).doing(|| format!("remove {}", scratch.display()));
+    tried.and(removed)
+}
+
+fn try_in(scratch: &Path) -> Result<(), Error> {
+    let (lower, upper, work) = (
+        scratch.join("lower"),
+        scratch.join("upper"),
+        scratch.join("work"),
+    );
+    for path in [&lower.join("proc"), &lower.join("sys"), &upper, &work] {
+        fs::create_dir_all(path).doing(|| format!("make directory {}", path.display()))?;
+    }
+    let mapping = LinuxIdMappingBuilder::default()
+        .container_id(0u32)
+        .host_id(65_536u32)
+        .size(65_536u32)
+        .build()
+        .map_err(|e| Error::invalid("user namespace", e.to_string()))?;
+    let ids = IdMappings {
+        uid: vec![mapping],
+        gid: vec![mapping],
+    };
+    let kinds = Namespaces::NEWNET | Namespaces::NEWIPC | Namespaces::NEWUTS;
+    let user = UserNamespace::with(ids, kinds, || Ok(()))?;
+    let lower = vec![lower];
+    let root = rootfs::prepare(&Rootfs::Overlay { lower, upper, work }, Some(&user))?;
+    let shm = Shm::new(4096)?.copy()?;
+    set_attr(shm.as_fd(), false, &idmapped::mapped(&user))
+        .doing(|| "map the ids of a tmpfs (Linux 6.3)")?;
+    mount_inside(&user, root)
+}
+
+/// What the kernel only allows where nothing of the host's is hidden.
+fn mount_inside(user: &UserNamespace, root: Root) -> Result<(), Error> {
+    let kernel = |kind: &str| {
+        let mut mount = SpecMount::default();
+        mount.set_destination(Path::new("/").join(kind.trim_end_matches("fs")));
+        mount.set_typ(Some(kind.to_owned()));
+        mount
+    };
+    let mounts = [kernel("proc"), kernel("sysfs")];
+    let mounts = mount::prepare(&mounts, None, &[], Some(user))?;
+    let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
+    let status = Status(theirs);
+    let inside = Inside {
+        ours: ours.as_fd(),
+        status: &status,
+        enter: || user.join(),
+        namespaces: Namespaces::NEWNS | Namespaces::NEWPID,
+        cgroup: None,
+    };
+    let child = inside.clone(|| {
+        child::run(&status, || {
+            user_namespace::become_root()?;
+            let root = root.attach(None)?;
+            mounts
+                .iter()
+                .try_for_each(|mount| mount::attach(mount, root.as_fd()))?;
+            status.say(&Report::Ready(None));
+            sys::process::exit(0)
+        })
+    })?;
+    let said = user_namespace::next_report(ours.as_fd());
+    user_namespace::reap(&child)?;
+    match said? {
+        Report::Failed(failure) => Err(Error::Child(failure)),
+        _ => Ok(()),
+    }
+}

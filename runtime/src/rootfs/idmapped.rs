@@ -1,0 +1,135 @@
+//! The overlay of a container with a user namespace: its lower layers are mounted with the
+//! namespace's mappings, so that the image's files, which are the host root's on disk, are the
+//! container root's in there. Nothing is copied and no file changes its owner.
+//!
+//! The upper directory is not mapped: what the container writes is on disk under the host's ids
+//! of its users. Only the directory itself, made by whoever made the snapshot, is given to whom
+//! the image's root directory belongs to inside.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Gid, Uid, chown};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsmount, fsopen,
+    mount_change, move_mount, open_tree,
+};
+
+use crate::error::Doing;
+use crate::mount::options::attr;
+use crate::namespace::Namespaces;
+use crate::sys::mount::{MountAttr, set_attr};
+use crate::user_namespace::UserNamespace;
+use crate::{Error, mount, namespace, shm};
+
+/// Makes the detached overlay.
+pub(super) fn overlay(
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    user: &UserNamespace,
+) -> Result<OwnedFd, Error> {
+    let layers = layers(lower, user)?;
+    give(lower, upper, user)?;
+    let Some(first) = layers.first() else {
+        return Err(Error::invalid(
+            "root",
+            "an overlay without a lower directory",
+        ));
+    };
+    // Before Linux 6.15 only what is attached can be copied, and an overlay copies its layers.
+    match mount::copy_of(first.as_fd()) {
+        Err(Errno::INVAL) => shm::elsewhere(|| staged(&layers, lower, upper, work)),
+        done => {
+            done.doing(|| "copy a layer's mount")?;
+            detached(&layers, upper, work)
+        }
+    }
+}
+
+/// Detached mounts of layers, mapped.
+pub(crate) fn layers(lower: &[PathBuf], user: &UserNamespace) -> Result<Vec<OwnedFd>, Error> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let one = |layer: &PathBuf| {
+        let tree =
+            open_tree(CWD, layer, flags).doing(|| format!("open layer {}", layer.display()))?;
+        set_attr(tree.as_fd(), false, &mapped(user)).doing(|| {
+            format!(
+                "map the ids of layer {} (can its file system be idmapped?)",
+                layer.display()
+            )
+        })?;
+        Ok(tree)
+    };
+    lower.iter().map(one).collect()
+}
+
+/// What maps a mount's ids.
+pub(crate) fn mapped(user: &UserNamespace) -> MountAttr {
+    use std::os::fd::AsRawFd;
+    MountAttr {
+        set: attr::IDMAP,
+        userns_fd: user.as_fd().as_raw_fd() as u64,
+        ..MountAttr::default()
+    }
+}
+
+/// Makes the upper directory belong to whom the root directory of the image belongs to, as the
+/// container sees it. An owner without an id on the host stays the host's.
+fn give(lower: &[PathBuf], upper: &Path, user: &UserNamespace) -> Result<(), Error> {
+    let Some(image) = lower.first() else {
+        return Ok(());
+    };
+    let owner = std::fs::metadata(image).doing(|| format!("stat layer {}", image.display()))?;
+    let (uid, gid) = (
+        user.mappings().host_uid(owner.uid()).map(Uid::from_raw),
+        user.mappings().host_gid(owner.gid()).map(Gid::from_raw),
+    );
+    chown(upper, uid, gid).doing(|| format!("give {} to the container", upper.display()))
+}
+
+/// The overlay of layers that are attached nowhere.
+fn detached(layers: &[OwnedFd], upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
+    let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "open file system overlay")?;
+    for layer in layers {
+        fsconfig_set_fd(&fs, "lowerdir+", layer).doing(|| "overlay: add a mapped layer")?;
+    }
+    fsconfig_set_flag(&fs, super::VOLATILE).doing(|| "overlay: set volatile")?;
+    let mut opened = Vec::new();
+    super::set_path(fs.as_fd(), "upperdir", upper, &mut opened)?;
+    super::set_path(fs.as_fd(), "workdir", work, &mut opened)?;
+    fsconfig_create(&fs).map_err(|e| {
+        let what = format!("make the overlay on {}", upper.display());
+        Error::system(super::explained(fs.as_fd(), what), e)
+    })?;
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+        .doing(|| format!("mount the overlay on {}", upper.display()))
+}
+
+/// The same on an older kernel: in a mount namespace of its own, which ends with this, each layer
+/// is attached over itself. The overlay keeps copies.
+fn staged(
+    layers: &[OwnedFd],
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+) -> Result<OwnedFd, Error> {
+    namespace::unshare(Namespaces::NEWNS)?;
+    let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
+    mount_change("/", slave).doing(|| "make the host's mounts slaves")?;
+    for (layer, path) in layers.iter().zip(lower) {
+        let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
+        move_mount(layer, "", CWD, path, flags)
+            .doing(|| format!("stage layer {}", path.display()))?;
+    }
+    match super::overlay(lower, upper, work)? {
+        Some(mount) => Ok(mount),
+        None => Err(Error::invalid(
+            "root",
+            "an overlay of mapped layers takes Linux 6.8 or later",
+        )),
+    }
+}
