@@ -141,6 +141,8 @@ impl Lab {
     async fn prepare(&mut self, shape: &mut Shape) -> anyhow::Result<()> {
         let image = shape.container.image.get_or_insert_default().image.clone();
         self.pull(&image).await?;
+        // of an earlier check with the same name
+        let _ = std::fs::remove_dir_all(&shape.pod.log_directory);
         let probe = self.probe.clone();
         if shape
             .container

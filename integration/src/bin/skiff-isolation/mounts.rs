@@ -102,7 +102,7 @@ pub(crate) async fn recursive_read_only(lab: &mut Lab) -> anyhow::Result<()> {
                     ("create=/flat/file", "EROFS"),
                     ("create=/flat/below/file", "ok"),
                     ("create=/deep/file", "EROFS"),
-                    ("create=/deep/below/file", "EROFS"),
+                    ("create=/deep/below/other", "EROFS"),
                 ])
                 .await
         })
@@ -134,14 +134,20 @@ pub(crate) async fn recursive_read_only(lab: &mut Lab) -> anyhow::Result<()> {
     outcome
 }
 
+/// Mounts a path of the image, read-only as such volumes are.
+fn image(shape: &mut Shape, inside: &str, path: &str) {
+    let mount = shape.mount("", inside);
+    mount.image = Some(image_spec(NGINX));
+    mount.image_sub_path = path.to_owned();
+    mount.readonly = true;
+}
+
 /// An image as a volume, whole and in part.
 pub(crate) async fn image_volumes(lab: &mut Lab) -> anyhow::Result<()> {
     lab.pull(NGINX).await?;
     let mut shape = Shape::new("image-volume");
-    shape.mount("", "/image").image = Some(image_spec(NGINX));
-    let part = shape.mount("", "/part");
-    part.image = Some(image_spec(NGINX));
-    part.image_sub_path = "etc/nginx".to_owned();
+    image(&mut shape, "/image", "");
+    image(&mut shape, "/part", "etc/nginx");
     lab.look(shape, async |inside| {
         inside
             .outcomes(&[
@@ -154,14 +160,10 @@ pub(crate) async fn image_volumes(lab: &mut Lab) -> anyhow::Result<()> {
     })
     .await?;
     let mut shape = Shape::new("image-volume-outside");
-    let part = shape.mount("", "/part");
-    part.image = Some(image_spec(NGINX));
-    part.image_sub_path = "../../etc".to_owned();
+    image(&mut shape, "/part", "../../etc");
     lab.refuses(shape, &[]).await?;
     let mut shape = Shape::new("image-volume-nowhere");
-    let part = shape.mount("", "/part");
-    part.image = Some(image_spec(NGINX));
-    part.image_sub_path = "no/such/path".to_owned();
+    image(&mut shape, "/part", "no/such/path");
     lab.refuses(shape, &["no/such/path"]).await
 }
 

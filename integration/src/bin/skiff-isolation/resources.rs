@@ -45,7 +45,6 @@ pub(crate) async fn limits(lab: &mut Lab) -> anyhow::Result<()> {
                 ("cpu.max", "20000 50000"),
                 ("memory.max", "67108864"),
                 ("memory.swap.max", "0"),
-                ("memory.oom.group", "1"),
             ],
         )?;
         let weight: u32 = file(inside, "cpu.weight")?.parse()?;
@@ -180,7 +179,10 @@ pub(crate) async fn out_of_memory_of_a_child(lab: &mut Lab) -> anyhow::Result<()
         .readonly = true;
     shape.container.command = vec!["sh".to_owned(), "-c".to_owned(), script];
     shape.container.image = Some(skiff_integration::client::image_spec(SHELL));
-    shape.resources().memory_limit_in_bytes = 24 * MIB;
+    let resources = shape.resources();
+    resources.memory_limit_in_bytes = 24 * MIB;
+    let (key, value) = ("memory.oom.group".to_owned(), "1".to_owned());
+    resources.unified.insert(key, value);
     let status = lab.end(shape).await?;
     same("reason", status.reason.as_str(), "OOMKilled")?;
     same("exit code", status.exit_code, 137)

@@ -37,7 +37,6 @@ fn mapped(name: &str, host: u32) -> Shape {
         gids: vec![mapping(0, host, LENGTH)],
     };
     set(&mut shape, &namespace);
-    // what a kubelet gives every volume of such a pod
     shape
 }
 
