@@ -1,0 +1,127 @@
+//! How a pod's task changes the limits of one of its containers.
+
+use std::sync::Arc;
+
+use oci_spec::runtime::LinuxResources;
+use skiff_cri::v1 as cri;
+use skiff_shim_proto::message::Update;
+use skiff_spec::update_resources;
+
+use super::task::{Answer, Done, PodTask, Slot};
+use crate::container::state::Denied;
+use crate::container::{ContainerError, ContainerView, State};
+use crate::id::Id;
+use crate::shim::ShimError;
+
+/// A change that the shim has answered.
+pub(super) struct Updated {
+    change: cri::LinuxContainerResources,
+    result: Result<(), ShimError>,
+    answer: Answer<(), ContainerError>,
+}
+
+impl PodTask {
+    pub(super) fn update_container(
+        &mut self,
+        id: &Id,
+        change: cri::LinuxContainerResources,
+        answer: Answer<(), ContainerError>,
+    ) {
+        // Dropping the answer says that there is no such container.
+        let Some(slot) = self.containers.get(id) else {
+            return;
+        };
+        let planned = self.plan_update(id, slot, &change);
+        let client = self.client().map_err(|source| failed(id, source));
+        match planned.and_then(|update| Ok((update, client?))) {
+            Ok((update, client)) => {
+                let id = id.clone();
+                self.begin(async move {
+                    let nothing = update.oom_score_adj.is_none()
+                        && update.resources == LinuxResources::default();
+                    let result = if nothing {
+                        Ok(())
+                    } else {
+                        client.update(update).await
+                    };
+                    let updated = Updated {
+                        change,
+                        result,
+                        answer,
+                    };
+                    Done::Updated(id, updated)
+                });
+            }
+            Err(error) => {
+                let _ = answer.send(Err(Arc::new(error)));
+            }
+        }
+    }
+
+    fn plan_update(
+        &self,
+        id: &Id,
+        slot: &Slot,
+        change: &cri::LinuxContainerResources,
+    ) -> Result<Update, ContainerError> {
+        let denied = match &slot.view.state {
+            _ if slot.removing => Some(Denied::NotRunning),
+            State::Exited { .. } => Some(Denied::AlreadyExited),
+            state if state.process().is_none() => Some(Denied::NotRunning),
+            _ => None,
+        };
+        if let Some(denied) = denied {
+            return Err(ContainerError::Denied {
+                action: "update",
+                id: id.clone(),
+                denied,
+            });
+        }
+        let facts = &slot.view.facts;
+        let asked = facts.resources().cloned().unwrap_or_default();
+        let (resources, merged) =
+            update_resources(&asked, change, &self.daemon.features).map_err(|source| {
+                ContainerError::Spec {
+                    name: facts.metadata().name,
+                    source,
+                }
+            })?;
+        let score = i32::try_from(merged.oom_score_adj).ok();
+        Ok(Update {
+            id: id.to_string(),
+            resources,
+            oom_score_adj: score.filter(|_| change.oom_score_adj != 0),
+        })
+    }
+
+    pub(super) fn container_updated(&mut self, id: &Id, updated: Updated) {
+        let Updated {
+            change,
+            result,
+            answer,
+        } = updated;
+        if result.is_ok()
+            && let Some(slot) = self.containers.get_mut(id)
+        {
+            let ContainerView { facts, state } = &*slot.view;
+            let asked = facts.resources().cloned().unwrap_or_default();
+            // It was accepted before; another change may have come in between.
+            if let Ok((_, merged)) = update_resources(&asked, &change, &self.daemon.features) {
+                let facts = Arc::new(Clone::clone(&**facts).with_resources(merged));
+                let state = state.clone();
+                slot.view = Arc::new(ContainerView { facts, state });
+                self.save_container(id);
+                self.publish();
+            }
+        }
+        let _ = answer.send(result.map_err(|source| Arc::new(failed(id, source))));
+    }
+}
+
+fn failed(id: &Id, source: ShimError) -> ContainerError {
+    ContainerError::Shim {
+        action: "update",
+        id: id.clone(),
+        source,
+    }
+}
