@@ -6,16 +6,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FlockOperation, flock};
+use skiff_cdi::Cdi;
 use skiff_cni::Cni;
 use skiff_config::Config;
 use skiff_image::Store as ImageStore;
 use skiff_spec::{Defaults, HostFeatures};
 use tokio::sync::watch;
 
+use crate::cgroup_driver::Driver;
 use crate::container::image::Images;
 use crate::container::users::Users;
 use crate::host::{Host, cgroup};
 use crate::layout::Layout;
+use crate::profile::seccomp::Programs;
 use crate::shim::spawn::Spawn;
 use crate::shim::{Pool, ShimError};
 use crate::store::Store;
@@ -64,6 +67,8 @@ pub struct Daemon {
     pub boot_id: String,
     /// Root of the cgroup hierarchy.
     pub cgroup_root: PathBuf,
+    /// Who makes pods' cgroups.
+    pub cgroup_driver: Driver,
     /// What containers' specifications depend on.
     pub features: HostFeatures,
     /// What containers start from.
@@ -72,8 +77,12 @@ pub struct Daemon {
     pub images: Arc<dyn Images>,
     /// Users of images.
     pub users: Users,
+    /// Compiled seccomp profiles.
+    pub seccomp: Programs,
     /// Networks.
     pub cni: Cni,
+    /// Devices that vendors describe.
+    pub cdi: Cdi,
     /// Spare shims.
     pub pool: Pool,
     /// Run directories of shims that were there before ours.
@@ -106,11 +115,14 @@ impl Daemon {
         Ok(Self {
             boot_id: boot_id()?,
             cgroup_root: cgroup::ROOT.into(),
+            cgroup_driver: Driver::new(config.cgroup_driver),
             features: host.features(),
             defaults,
             images,
             users: Users::default(),
+            seccomp: Programs::new(host.kernel),
             cni,
+            cdi: Cdi::new(config.cdi.dirs.clone()),
             pool,
             earlier_shims,
             store: Store::default(),

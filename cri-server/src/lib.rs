@@ -4,8 +4,8 @@
 //! [`container`] are the pure state machines, the records and the steps, changed by one task for
 //! each pod; [`store`] finds pods and containers; [`shim`] starts and talks to shims; [`recover`]
 //! brings back what an earlier daemon left; [`daemon`] ties the parts together; [`host`] knows
-//! what this host can do; [`layout`], [`record`], [`cgroup`] and [`netns`] are about what is on
-//! disk and in the kernel; [`telemetry`] is the log.
+//! what this host can do; [`layout`], [`record`], [`ownership`], [`cgroup`] and [`netns`] are
+//! about what is on disk and in the kernel; [`open_files`] is a limit; [`telemetry`] is the log.
 //!
 //! What must hold: ARCHITECTURE.md, "Invariants". Above all: the daemon may be killed at any
 //! instruction, and readers never wait.
@@ -17,6 +17,7 @@
 #![forbid(unsafe_code)]
 
 pub mod cgroup;
+pub mod cgroup_driver;
 pub mod clock;
 pub mod container;
 pub mod daemon;
@@ -26,10 +27,13 @@ pub mod id;
 pub mod layout;
 pub mod netns;
 pub mod open_files;
+pub mod ownership;
 pub mod pod;
+pub mod profile;
 pub mod record;
 pub mod recover;
 pub mod rpc;
 pub mod shim;
 pub mod store;
+pub mod systemd;
 pub mod telemetry;

@@ -15,8 +15,10 @@ use skiff_cri_server::grpc::{Images, Listener, Runtime};
 use skiff_cri_server::host::Host;
 use skiff_cri_server::layout::Layout;
 use skiff_cri_server::open_files::OpenFiles;
+use skiff_cri_server::profile::apparmor;
 use skiff_cri_server::shim::binary::Binary;
 use skiff_cri_server::{recover, telemetry};
+use skiff_spec::AppArmor;
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A Kubernetes container runtime.
@@ -92,7 +94,7 @@ fn start(config: Option<PathBuf>, overrides: &Overrides) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Files are made with the modes that are asked for, whatever the daemon was started with.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
-    let host = Host::probe();
+    let mut host = Host::probe();
     host.cgroups
         .as_ref()
         .map_err(|reason| StartError::Cgroups(reason.clone()))?;
@@ -101,10 +103,18 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     layout.make().context("prepare the state directories")?;
     let daemon_path = std::env::current_exe().context("find skiffd's own path")?;
     let files = OpenFiles::raise().context("raise the limit of open files to the hard limit")?;
-    let shim = Arc::new(Binary::load(&config.runtime.shim.path(&daemon_path), files)?);
+    let shim = config.runtime.shim.path(&daemon_path);
+    host.try_user_namespaces(&shim, &config.root);
+    if let Err(reason) = &host.user_namespaces {
+        tracing::warn!(reason, "pods with user namespaces will be refused");
+    }
+    let shim = Arc::new(Binary::load(&shim, files)?);
     let listen = config.listen.clone();
     let images = open_images(&config)?;
-    let daemon = Arc::new(Daemon::new(config, layout, &host, images.clone(), shim)?);
+    let mut daemon = Daemon::new(config, layout, &host, images.clone(), shim)?;
+    daemon.features.apparmor = load_apparmor(host.apparmor);
+    let daemon = Arc::new(daemon);
+    compile_default(&daemon);
     let listener = Listener::bind(listen.path())?;
     let recovery = recover::run(&daemon, &images);
     let service = listener.serve(
@@ -127,6 +137,27 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("ending; pods keep running");
     Ok(())
+}
+
+/// Loads our own AppArmor profile where there is AppArmor; without it containers that ask for
+/// nothing are not confined, which the administrator should know.
+fn load_apparmor(enabled: bool) -> AppArmor {
+    let apparmor = apparmor::probe(enabled);
+    if let AppArmor::NoDefault(why) = &apparmor {
+        tracing::warn!(why, "AppArmor is enabled, but the default profile cannot be loaded");
+    }
+    apparmor
+}
+
+/// Compiles the seccomp profile that most containers have before the first of them asks for it.
+fn compile_default(daemon: &Arc<Daemon>) {
+    let daemon = Arc::clone(daemon);
+    tokio::spawn(async move {
+        let compiled = daemon.seccomp.runtime_default(&daemon.defaults.capabilities).await;
+        if let Err(error) = compiled {
+            tracing::error!(error = telemetry::chain(&error), "no default seccomp profile");
+        }
+    });
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -7,7 +7,8 @@
 //!
 //! Map: `startup` from the first instruction to a spare; `shim` the event loop; `call` what can be
 //! asked, one call per file; `lifecycle` and `reap` what happens unasked; `container` (with its
-//! state machine and output), `bundle`, `exec` and `terminal` what runs; `pod` what it runs in;
+//! state machine and output), `bundle`, `exec` and `terminal` what runs; `attach` and `dial` what
+//! reaches it from outside; `pod` what it runs in;
 //! `stdio` whose its pipes are; `process_tree` finds and kills the descendants of an exec; `log` and `record` what is left on
 //! disk; `poll`, `peers`, `listener`, `request` descriptors and connections; `sys` the system
 //! calls without a safe wrapper.
@@ -20,10 +21,12 @@
 
 use std::io::{self, Write};
 
+mod attach;
 mod bundle;
 mod call;
 mod clock;
 mod container;
+mod dial;
 mod exec;
 mod failure;
 mod filter;

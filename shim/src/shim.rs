@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use skiff_shim_proto::message::{Call, Event, Failure, FailureKind, Reply, Request};
 
+use crate::attach::Session;
 use crate::container::{CHUNK, Container, State};
+use crate::dial::Dial;
 use crate::exec::Exec;
 use crate::listener::Listener;
 use crate::log::Stream;
@@ -27,6 +29,8 @@ pub(crate) struct Shim {
     pub(crate) peers: Peers,
     pub(crate) containers: BTreeMap<Key, Container>,
     pub(crate) execs: BTreeMap<Key, Exec>,
+    pub(crate) sessions: BTreeMap<Key, Session>,
+    pub(crate) dials: BTreeMap<Key, Dial>,
     pub(crate) hunts: Vec<Hunted>,
     pub(crate) phase: Phase,
     /// Who waits for the pod to end.
@@ -91,6 +95,8 @@ impl Shim {
             peers,
             containers: BTreeMap::new(),
             execs: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            dials: BTreeMap::new(),
             hunts: Vec::new(),
             phase: Phase::Spare {
                 spare: parts.spare,
@@ -153,6 +159,10 @@ impl Shim {
                     self.finish_exec(key);
                 }
             }
+            Source::AttachInput(key) | Source::AttachStdin(key) => self.session_ready(key),
+            Source::AttachStdout(key) => self.client_hung_up(key, Stream::Stdout),
+            Source::AttachStderr(key) => self.client_hung_up(key, Stream::Stderr),
+            Source::Dial(key) => self.dial_ready(key),
         }
         Ok(())
     }
@@ -221,6 +231,9 @@ impl Shim {
             Call::Kill { id, signal, all } => self.kill(&id, signal, all),
             Call::Delete { id } => self.delete(asker, &id),
             Call::Update(update) => self.update(&update),
+            Call::Attach(attach) => self.attach(asker, &attach, fds),
+            Call::Resize(resize) => self.resize(&resize),
+            Call::Dial { port } => self.dial(asker, port),
             Call::ReopenLog { id } => self.reopen_log(&id),
             Call::State => Ok(Some(self.state())),
             Call::Shutdown => self.shutdown(asker),
@@ -274,6 +287,8 @@ impl Shim {
                 _ => {}
             }
             self.abandon_execs_of(gone);
+            self.end_sessions_of(gone);
+            self.dials.retain(|_, dial| dial.asker.connection != gone);
             let unborn: Vec<Key> = self
                 .containers
                 .iter()

@@ -8,6 +8,7 @@
 //! The record is written before the snapshot and the cgroup it names are made, so a daemon that
 //! dies between two steps leaves nothing that the next one does not know of.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,17 +18,21 @@ use skiff_image::{Image, Snapshot};
 use skiff_shim_proto::message::{Create, Rootfs};
 use skiff_spec::{Input, PodFacts, Signal, SpecError, User, container_spec, resolve_user};
 
+use super::confine::{Unconfinable, confine};
 use super::error::ContainerError;
 use super::image::{image_config, image_name};
+use super::image_volumes::ImageVolumes;
 use super::record::{ContainerBirth, ContainerRecord, UserRecord};
 use super::remains::{discard, give_back};
-use super::state::State;
+use super::state::{Event, State, step};
 use super::view::Facts;
 use crate::cgroup;
 use crate::daemon::Daemon;
-use crate::host::device;
+use crate::host::{cdi, device};
 use crate::id::Id;
+use crate::profile::seccomp::Program;
 use crate::record::Request;
+use crate::shim::process::ProcessId;
 use crate::shim::{Client, ShimError};
 
 /// What a container is to be made of.
@@ -54,7 +59,7 @@ impl Plan {
         client: &Client,
     ) -> Result<(Arc<Facts>, State), ContainerError> {
         let held = Held::hold(daemon, self)?;
-        let recorded = held.record(daemon)?;
+        let recorded = held.record(daemon)?.confine(daemon).await?;
         let prepared = recorded.prepare(daemon)?;
         prepared.build(daemon, client).await
     }
@@ -78,13 +83,17 @@ impl Plan {
 struct Held {
     plan: Plan,
     image: Arc<Image>,
+    volumes: ImageVolumes,
 }
 
 struct Recorded {
     image: Arc<Image>,
+    volumes: ImageVolumes,
     record: ContainerRecord,
     config: cri::ContainerConfig,
     spec: Spec,
+    /// Its seccomp filter.
+    program: Option<Arc<Program>>,
 }
 
 struct Prepared {
@@ -99,12 +108,22 @@ impl Held {
             .image
             .as_ref()
             .map_or("", |image| image.image.as_str());
-        match daemon.images.hold(plan.id.as_str(), name) {
-            Some(image) => Ok(Self { plan, image }),
-            None => Err(ContainerError::NoImage {
+        let Some(image) = daemon.images.hold(plan.id.as_str(), name) else {
+            return Err(ContainerError::NoImage {
                 name: plan.name(),
                 image: name.into(),
+            });
+        };
+        match ImageVolumes::hold(daemon, &plan.id, &plan.config) {
+            Ok(volumes) => Ok(Self {
+                plan,
+                image,
+                volumes,
             }),
+            Err(error) => {
+                daemon.images.release(plan.id.as_str());
+                Err(error)
+            }
         }
     }
 
@@ -114,16 +133,21 @@ impl Held {
                 request: Request(self.plan.config.clone()),
                 spec,
             };
-            let made = record.create(&daemon.layout, &birth);
-            made.inspect_err(|_| discard(&daemon.layout, &record.id))?;
+            if let Err(error) = record.create(&daemon.layout, &birth) {
+                // What stays is torn, and put aside by the next daemon.
+                let _ = discard(&daemon.layout, &record.id);
+                return Err(error.into());
+            }
             Ok((record, birth))
         });
         match recorded {
             Ok((record, birth)) => Ok(Recorded {
                 image: self.image,
+                volumes: self.volumes,
                 record,
                 config: birth.request.0,
                 spec: birth.spec,
+                program: None,
             }),
             Err(error) => {
                 daemon.images.release(self.plan.id.as_str());
@@ -133,7 +157,7 @@ impl Held {
     }
 
     fn specify(&self, daemon: &Daemon) -> Result<(ContainerRecord, Spec), ContainerError> {
-        let Self { plan, image } = self;
+        let Self { plan, image, .. } = self;
         let config = &plan.config;
         let image_failed = |source| ContainerError::Image {
             action: "read the users of the image",
@@ -150,12 +174,13 @@ impl Held {
             .and_then(|linux| linux.security_context.as_ref());
         let user =
             resolve_user(context, &image.config.user, &files).map_err(|e| plan.refused(e))?;
-        let devices = device::lookup(config).map_err(|e| {
+        let mut devices = device::lookup(config).map_err(|e| {
             plan.refused(SpecError::invalid(
                 format!("devices[{}].host_path", e.index),
                 crate::telemetry::chain(&e),
             ))
         })?;
+        devices.cdi = cdi::injection(&daemon.cdi, config, &user).map_err(|e| plan.refused(e))?;
         let image_config = image_config(image);
         let stop_signal =
             skiff_spec::signal::stop_signal(config, &image_config).map_err(|e| plan.refused(e))?;
@@ -191,6 +216,10 @@ impl Held {
             &user,
             stop_signal,
         );
+        let record = ContainerRecord {
+            image_volumes: self.volumes.ids(),
+            ..record
+        };
         Ok((record, spec))
     }
 
@@ -233,6 +262,7 @@ fn new_record(
         created_at: crate::clock::now(),
         image_id: image.id.to_string(),
         image: image_name,
+        image_volumes: BTreeMap::new(),
         cgroup,
         log_path,
         user: UserRecord {
@@ -241,11 +271,29 @@ fn new_record(
             groups: user.groups.clone(),
         },
         stop_signal: stop_signal.number(),
+        resources: None,
         state: State::Creating,
     }
 }
 
 impl Recorded {
+    async fn confine(mut self, daemon: &Daemon) -> Result<Self, ContainerError> {
+        let error = match confine(daemon, &self.config, &self.spec).await {
+            Ok(program) => {
+                self.program = program;
+                return Ok(self);
+            }
+            Err(error) => error,
+        };
+        let name = self.config.metadata.as_ref().map(|metadata| metadata.name.clone());
+        let name = name.unwrap_or_default();
+        let error = match error {
+            Unconfinable::Request(source) => ContainerError::Spec { name, source },
+            Unconfinable::Profile(source) => ContainerError::Profile { name, source },
+        };
+        Err(self.fail(daemon, error))
+    }
+
     fn prepare(self, daemon: &Daemon) -> Result<Prepared, ContainerError> {
         match daemon.images.prepare(self.record.id.as_str(), &self.image) {
             Ok(snapshot) => Ok(Prepared {
@@ -286,13 +334,16 @@ impl Prepared {
             id: id.to_string(),
             spec: recorded.spec.clone(),
             rootfs: Rootfs::Overlay { lower, upper, work },
+            images: recorded.volumes.mounts(),
             cgroup: record.cgroup.clone(),
             log_path: record.log_path.clone(),
             stdin: recorded.config.stdin,
             stdin_once: recorded.config.stdin_once,
+            seccomp: recorded.program.as_ref().map(|program| program.description.clone()),
             exit_path: daemon.layout.container_exit(&id),
         };
-        let process = match client.create(create).await {
+        let program = recorded.program.as_ref().map(|program| Arc::clone(&program.file));
+        let process = match client.create(create, program).await {
             Ok(process) => process,
             Err(source) => {
                 delete_by_shim(client, &record, &source).await;
@@ -300,15 +351,28 @@ impl Prepared {
                 return Err(recorded.fail(daemon, ContainerError::Shim { action, id, source }));
             }
         };
-        record.state = State::Created { process };
-        if let Err(error) = record.write(&daemon.layout) {
+        if let Err(error) = created(daemon, &mut record, process) {
             // The client would be told of a container that a restart forgets.
             let _ = client.delete(id.as_str()).await;
-            return Err(recorded.fail(daemon, error.into()));
+            return Err(recorded.fail(daemon, error));
         }
         let facts = Facts::new(&record, recorded.config, recorded.spec);
         Ok((Arc::new(facts), record.state))
     }
+}
+
+fn created(
+    daemon: &Daemon,
+    record: &mut ContainerRecord,
+    process: ProcessId,
+) -> Result<(), ContainerError> {
+    record.state =
+        step(&record.state, Event::Created(process)).map_err(|denied| ContainerError::Denied {
+            action: "create",
+            id: record.id.clone(),
+            denied,
+        })?;
+    Ok(record.write(&daemon.layout)?)
 }
 
 /// A shim that refused has undone what it did; one that did not answer has perhaps not.

@@ -8,6 +8,7 @@ use skiff_spec::SpecError;
 
 use super::state::Denied;
 use crate::id::Id;
+use crate::profile::ProfileError;
 use crate::record::RecordError;
 use crate::shim::ShimError;
 
@@ -23,13 +24,24 @@ pub enum ContainerError {
         #[source]
         source: SpecError,
     },
+    /// A security profile that the request names cannot be had.
+    #[error("container {name}")]
+    Profile {
+        /// Its name in the pod.
+        name: String,
+        /// Which, and why not.
+        #[source]
+        source: ProfileError,
+    },
     /// The pod takes no containers.
-    #[error("create container {name}: pod {pod} is not ready")]
+    #[error("create container {name}: pod {pod} is not ready{reason}")]
     PodNotReady {
         /// Its name in the pod.
         name: String,
         /// The pod.
         pod: Id,
+        /// Why, after a colon; empty when it was stopped.
+        reason: String,
     },
     /// Another container has the name.
     #[error("container {name} attempt {attempt} exists in pod {pod} as {id}, {why}")]
@@ -52,6 +64,16 @@ pub enum ContainerError {
         name: String,
         /// The image as the request names it.
         image: String,
+    },
+    /// An image volume cannot be had.
+    #[error("image volume {}: {image}: {reason}", path.display())]
+    ImageVolume {
+        /// Where the container wants it.
+        path: PathBuf,
+        /// The image as the request names it.
+        image: String,
+        /// What is wrong.
+        reason: String,
     },
     /// The image store failed.
     #[error("{action} of container {id}")]
@@ -92,6 +114,15 @@ pub enum ContainerError {
         id: Id,
         /// How long was waited.
         seconds: u64,
+    },
+    /// Its shim has died, and what it left cannot be killed yet.
+    #[error("container {id}: its shim has died, and what it left is still being killed")]
+    Unburied {
+        /// The container.
+        id: Id,
+        /// Why it could not be so far.
+        #[source]
+        source: Arc<crate::pod::PodError>,
     },
     /// The exec took too long and was killed.
     #[error("exec in container {id}: {command:?} took longer than {seconds} s and was killed")]

@@ -1,17 +1,21 @@
 //! Containers: their life, their records, and how one is made.
 //!
 //! Map: [`state`] and [`stop`] decide and do nothing; [`exit`] how one ended; [`record`] what is
-//! on disk; [`view`] what readers see; [`create`] the steps that make one, each undoing itself;
+//! on disk; [`view`] what readers see, [`resources`] the limits that hold; [`create`] the steps that
+//! make one, each undoing itself;
 //! [`image`] what they need of images, [`users`] of an image's user data base; [`remains`] what is
 //! given back in the end; [`exec`] a further process. The task of the pod ([`crate::pod`]) owns
 //! all change.
 
+mod confine;
 pub mod create;
 pub mod error;
 pub mod exec;
 pub mod exit;
 pub mod image;
+pub mod image_volumes;
 pub mod record;
+pub mod resources;
 pub mod remains;
 pub mod state;
 pub mod stop;

@@ -37,6 +37,9 @@ fn message(error: &RpcError) -> String {
                 source: source @ SpecError::RecursiveReadOnly { .. },
                 ..
             } => source.to_string(),
+            error @ ContainerError::ImageVolume { .. } => {
+                format!("ImageVolumeMountFailed: {}", chain(error))
+            }
             error => chain(error),
         },
         RpcError::Pull(error) if error.is_registry_unavailable() => {
@@ -62,6 +65,9 @@ fn pod(error: &PodError) -> Code {
         PodError::Network { source, .. } => network(source),
         PodError::Shim { source, .. } => shim(source),
         PodError::Container { source, .. } => container(source),
+        PodError::Denied { .. } | PodError::HostIds { .. } => Code::FailedPrecondition,
+        // The bus or systemd may be starting anew.
+        PodError::Scope { .. } => Code::Unavailable,
         PodError::Undead { .. } | PodError::File { .. } | PodError::Record(_) | PodError::Id(_) => {
             Code::Internal
         }
@@ -73,7 +79,10 @@ fn container(error: &ContainerError) -> Code {
         ContainerError::Spec { source, .. } => spec(source),
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
-        ContainerError::PodNotReady { .. } | ContainerError::Denied { .. } => {
+        ContainerError::ImageVolume { .. } => Code::Unknown,
+        ContainerError::PodNotReady { .. }
+        | ContainerError::Profile { .. }
+        | ContainerError::Denied { .. } => {
             Code::FailedPrecondition
         }
         ContainerError::ExecTimeout { .. } => Code::DeadlineExceeded,
@@ -81,6 +90,7 @@ fn container(error: &ContainerError) -> Code {
         ContainerError::Shared(error) => container(error),
         ContainerError::Image { .. }
         | ContainerError::Undead { .. }
+        | ContainerError::Unburied { .. }
         | ContainerError::File { .. }
         | ContainerError::Record(_)
         | ContainerError::Id(_) => Code::Internal,
@@ -105,6 +115,9 @@ fn spec(error: &SpecError) -> Code {
 }
 
 fn shim(error: &ShimError) -> Code {
+    if matches!(error, ShimError::Unreached { .. } | ShimError::Silent { .. }) {
+        return Code::Unavailable;
+    }
     match error.refusal() {
         Some(FailureKind::NotFound) => Code::NotFound,
         Some(FailureKind::AlreadyExists) => Code::AlreadyExists,

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use skiff_shim_proto::frame::{self, FrameError};
 use skiff_shim_proto::message::{
-    Adopt, Call, Create, Event, Exec, Failure, Message, PodState, Reply, Request,
+    Adopt, Call, Create, Event, Exec, Failure, Message, PodState, Reply, Request, Update,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -103,9 +103,16 @@ impl Client {
         }
     }
 
-    /// Builds a container; returns the pid and start time of its first process.
-    pub async fn create(&self, create: Create) -> Result<super::process::ProcessId, ShimError> {
-        match self.call("create", Call::Create(Box::new(create))).await? {
+    /// Builds a container; returns the pid and start time of its first process. `program` is that
+    /// of [`Create::seccomp`].
+    pub async fn create(
+        &self,
+        create: Create,
+        program: Option<Arc<OwnedFd>>,
+    ) -> Result<super::process::ProcessId, ShimError> {
+        let call = Call::Create(Box::new(create));
+        let fds = program.into_iter().collect();
+        match self.call_with("create", call, fds).await? {
             Reply::Created { pid, start_time } => Ok(super::process::ProcessId { pid, start_time }),
             _ => Err(self.unexpected("create")),
         }
@@ -155,6 +162,11 @@ impl Client {
         self.done("delete", Call::Delete { id: id.into() }).await
     }
 
+    /// Changes a container's limits, all or none.
+    pub async fn update(&self, update: Update) -> Result<(), ShimError> {
+        self.done("update", Call::Update(Box::new(update))).await
+    }
+
     /// Opens a container's log anew.
     pub async fn reopen_log(&self, id: &str) -> Result<(), ShimError> {
         self.done("reopen log", Call::ReopenLog { id: id.into() })
@@ -182,7 +194,16 @@ impl Client {
     }
 
     async fn call(&self, name: &'static str, call: Call) -> Result<Reply, ShimError> {
-        let answer = self.0.channel.ask(call, Vec::new());
+        self.call_with::<OwnedFd>(name, call, Vec::new()).await
+    }
+
+    async fn call_with<F: AsFd>(
+        &self,
+        name: &'static str,
+        call: Call,
+        fds: Vec<F>,
+    ) -> Result<Reply, ShimError> {
+        let answer = self.0.channel.ask(call, fds);
         tokio::time::timeout(PATIENCE, answer)
             .await
             .unwrap_or_else(|_| {
@@ -203,7 +224,7 @@ impl Client {
 }
 
 impl Channel {
-    async fn ask(&self, call: Call, fds: Vec<OwnedFd>) -> Result<Reply, ShimError> {
+    async fn ask<F: AsFd>(&self, call: Call, fds: Vec<F>) -> Result<Reply, ShimError> {
         let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         self.register(seq, sender)?;
@@ -218,7 +239,7 @@ impl Channel {
         }
     }
 
-    async fn send(&self, request: &Request, fds: &[OwnedFd]) -> Result<(), ShimError> {
+    async fn send<F: AsFd>(&self, request: &Request, fds: &[F]) -> Result<(), ShimError> {
         let fds: Vec<BorrowedFd<'_>> = fds.iter().map(AsFd::as_fd).collect();
         loop {
             match frame::send(self.socket.get_ref(), request, &fds) {

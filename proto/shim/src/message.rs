@@ -63,6 +63,20 @@ pub enum Call {
     },
     /// Change the limits of a container that is created or running, all or none.
     Update(Box<Update>),
+    /// Attach a client to a container's streams. Descriptors: pipes for stdin, stdout and stderr
+    /// as far as they are asked for, in this order. What a client does not take in time it
+    /// misses. Answered by [`Reply::Done`] at the end of the session: the container has ended,
+    /// the client has closed its pipes or its stdin; the latter does not end it when it closes
+    /// that of the container ([`Create::stdin_once`]).
+    Attach(Attach),
+    /// Change the size of a terminal.
+    Resize(Resize),
+    /// Connect to a TCP port on the pod's loopback addresses. Answered by [`Reply::Dialed`] with
+    /// the connected socket, which does not block.
+    Dial {
+        /// The port.
+        port: u16,
+    },
     /// Open the log file anew at its path.
     ReopenLog {
         /// Container id.
@@ -219,6 +233,43 @@ pub struct Exec {
     pub terminal: bool,
 }
 
+/// A client of a container's streams.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Attach {
+    /// Container id.
+    pub id: String,
+    /// The first descriptor is what the client types.
+    #[serde(default)]
+    pub stdin: bool,
+    /// The next descriptor takes the container's output.
+    #[serde(default)]
+    pub stdout: bool,
+    /// The next descriptor takes the container's error output; nothing with a terminal.
+    #[serde(default)]
+    pub stderr: bool,
+}
+
+/// A terminal's new size.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Resize {
+    /// Whose terminal.
+    pub of: TerminalOf,
+    /// In characters.
+    pub columns: u16,
+    /// In characters.
+    pub rows: u16,
+}
+
+/// Whose terminal is meant.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TerminalOf {
+    /// That of a container, by its id.
+    Container(String),
+    /// That of an exec, by [`Exec::exec_id`]; it may still be in the making.
+    Exec(u64),
+}
+
 /// New limits for a container.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Update {
@@ -274,6 +325,8 @@ pub enum Reply {
         /// 0-255; 128 + signal for a signalled process.
         code: i32,
     },
+    /// The connection stands; its socket comes along.
+    Dialed,
     /// The pod and its containers.
     State(PodState),
 }

@@ -44,6 +44,7 @@ impl Shim {
         let start_time = start_time(&init)?;
         let key = self.new_key();
         let mut output = Output::new(log);
+        let terminal = pipes.output.is_none();
         let mut watched = self
             .poll
             .add(init.status_fd(), Source::Progress(key), Ready::IN);
@@ -65,6 +66,9 @@ impl Shim {
             filter,
             _bundle: bundle,
             stdin: pipes.stdin.take().map(|(_, writer)| writer),
+            stdin_once: create.stdin_once,
+            terminal,
+            reads_terminal: create.stdin,
             exit_path: create.exit_path,
             started_at: 0,
             ended: None,
@@ -139,11 +143,14 @@ fn clone(
         },
         Rootfs::Directory(path) => skiff_runtime::Rootfs::Directory(path.clone()),
     };
-    let images = wanted.images.iter().map(|(destination, image)| ImageVolume {
-        destination: destination.clone(),
-        layers: image.layers.clone(),
-        sub_path: image.sub_path.clone(),
-    });
+    let images = wanted
+        .images
+        .iter()
+        .map(|(destination, image)| ImageVolume {
+            destination: destination.clone(),
+            layers: image.layers.clone(),
+            sub_path: image.sub_path.clone(),
+        });
     let images: Vec<_> = images.collect();
     let stdio = pipes.stdio(null);
     let mut arguments =

@@ -57,6 +57,7 @@ impl Shim {
                 .map(|e| failure::system("watch the exec's progress", &e)),
             ended: None,
             screen: client.screen(),
+            size: None,
         };
         self.execs.insert(key, running);
         Ok(None)

@@ -3,7 +3,7 @@
 mod output;
 mod state;
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,12 @@ pub(crate) struct Container {
     pub(crate) _bundle: Option<Bundle>,
     /// Writing end of its stdin, kept for attach.
     pub(crate) stdin: Option<OwnedFd>,
+    /// Its stdin is closed after the first attach session.
+    pub(crate) stdin_once: bool,
+    /// It has a terminal.
+    pub(crate) terminal: bool,
+    /// Its terminal takes input.
+    pub(crate) reads_terminal: bool,
     pub(crate) exit_path: PathBuf,
     /// Nanoseconds since the epoch; 0 before.
     pub(crate) started_at: i64,
@@ -128,6 +134,15 @@ impl Container {
             started_at: self.started_at,
             exit: self.exit.as_ref().map(|exit| exit.record.clone()),
         }
+    }
+
+    /// A copy of what clients type into: its stdin, or its terminal. `None` when it has neither.
+    pub(crate) fn typed_into(&self) -> rustix::io::Result<Option<OwnedFd>> {
+        let reads_terminal = self.terminal && self.reads_terminal;
+        let terminal = self.output.stdout().filter(|_| reads_terminal);
+        let to = self.stdin.as_ref().map(AsFd::as_fd).or(terminal);
+        to.map(|fd| rustix::io::fcntl_dupfd_cloexec(fd, 0))
+            .transpose()
     }
 
     /// The next time something is to be done without being asked.

@@ -1,0 +1,58 @@
+//! The security profiles that a container asks for, found before it is made.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use oci_spec::runtime::{Capabilities, Spec};
+use skiff_cri::v1::ContainerConfig;
+use skiff_spec::{Profile, SpecError, apparmor_profile, seccomp_profile};
+
+use crate::daemon::Daemon;
+use crate::profile::ProfileError;
+use crate::profile::apparmor::check_loaded;
+use crate::profile::seccomp::Program;
+
+/// Why a container cannot be confined as it asks.
+#[derive(Debug)]
+pub(super) enum Unconfinable {
+    /// The request cannot be meant.
+    Request(SpecError),
+    /// The profile cannot be had.
+    Profile(ProfileError),
+}
+
+impl From<SpecError> for Unconfinable {
+    fn from(error: SpecError) -> Self {
+        Self::Request(error)
+    }
+}
+
+impl From<ProfileError> for Unconfinable {
+    fn from(error: ProfileError) -> Self {
+        Self::Profile(error)
+    }
+}
+
+/// The container's seccomp program, for the capabilities of its specification; `None` when it is
+/// not confined. Its AppArmor profile is in the specification and is loaded.
+pub(super) async fn confine(
+    daemon: &Daemon,
+    config: &ContainerConfig,
+    spec: &Spec,
+) -> Result<Option<Arc<Program>>, Unconfinable> {
+    let linux = config.linux.as_ref();
+    let context = linux.and_then(|linux| linux.security_context.as_ref());
+    if let Profile::Localhost(name) = apparmor_profile(context, &daemon.features)? {
+        check_loaded(&name)?;
+    }
+    let capabilities = spec.process().as_ref().and_then(|p| p.capabilities().as_ref());
+    let bounding = capabilities.and_then(|sets| sets.bounding().as_ref());
+    let none = Capabilities::new();
+    let bounding = bounding.unwrap_or(&none);
+    let programs = &daemon.seccomp;
+    Ok(match seccomp_profile(context, &daemon.features)? {
+        Profile::Unconfined => None,
+        Profile::RuntimeDefault => Some(programs.runtime_default(bounding).await?),
+        Profile::Localhost(path) => Some(programs.localhost(Path::new(&path), bounding).await?),
+    })
+}
