@@ -30,6 +30,9 @@ pub(crate) struct Options {
     /// The static program that is put into the containers.
     #[arg(long, default_value = "/usr/local/bin/skiff-probe")]
     pub(crate) probe: PathBuf,
+    /// Run what differs on a stock kernel, for a slow machine that has one, instead of everything.
+    #[arg(long)]
+    pub(crate) stock: bool,
     /// Run only the checks whose name contains this.
     #[arg(long)]
     pub(crate) only: Option<String>,

@@ -13,6 +13,7 @@ mod lab;
 mod mounts;
 mod process;
 mod resources;
+mod stock;
 mod users;
 
 use clap::Parser;
@@ -38,6 +39,27 @@ async fn main() -> anyhow::Result<()> {
     let only = options.only.clone();
     let mut report = Report::open()?;
     let mut lab = Lab::new(&options).await?;
+    if options.stock {
+        run!(
+            lab,
+            report,
+            only,
+            stock::host_port_by_nat,
+            stock::cpuset,
+            stock::huge_pages,
+            filters::apparmor_runtime_default,
+            filters::apparmor_localhost,
+            filters::seccomp_runtime_default,
+            users::advertised,
+            users::the_mapping_that_was_asked_for,
+            users::owners_of_files,
+            resources::limits,
+            resources::swap_by_unified,
+            devices::a_given_device,
+            mounts::recursive_read_only,
+        );
+        return Ok(());
+    }
     run!(
         lab,
         report,

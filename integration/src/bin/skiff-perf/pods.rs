@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{Args, ValueEnum};
 use skiff_cri::v1::{
-    ContainerConfig, ListPodSandboxRequest, NamespaceMode, PodSandboxConfig, PodSandboxFilter,
-    SecurityProfile, security_profile,
+    ContainerConfig, IdMapping, ListPodSandboxRequest, NamespaceMode, PodSandboxConfig,
+    PodSandboxFilter, SecurityProfile, UserNamespace, security_profile,
 };
 use skiff_integration::client::{self, BUSYBOX, Cri};
 use skiff_integration::figures::Column;
@@ -16,7 +16,7 @@ use skiff_integration::figures::Column;
 const LABEL: &str = "skiff-perf";
 
 /// How pods are made.
-#[derive(Debug, Args)]
+#[derive(Clone, Debug, Args)]
 pub(crate) struct Shape {
     /// The container's image; pulled first.
     #[arg(long, default_value = BUSYBOX)]
@@ -33,6 +33,9 @@ pub(crate) struct Shape {
     /// Confine the container with the runtime's default seccomp profile.
     #[arg(long)]
     seccomp: bool,
+    /// Give every pod a user namespace of 65536 ids; not in the host's network.
+    #[arg(long)]
+    userns: bool,
     /// The pods' cgroup.
     #[arg(long, default_value = "")]
     cgroup_parent: String,
@@ -56,6 +59,10 @@ pub(crate) struct Options {
     /// How many pods each runtime is asked for.
     #[arg(long, default_value_t = 30)]
     pods: usize,
+    /// Beside every pod another one, confined with the default seccomp profile and, with --userns,
+    /// in a user namespace: by how much that is slower, in the same run.
+    #[arg(long)]
+    isolated: bool,
     /// Pause before each pod, in milliseconds.
     #[arg(long, default_value_t = 200)]
     idle_ms: u64,
@@ -70,23 +77,38 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
     for (name, mut cri) in options.endpoints.connect().await? {
         let pull = options.shape.pull(&mut cri).await;
         pull.with_context(|| name.clone())?;
-        runtimes.push((Column::new(&name), cri));
+        if options.isolated {
+            let plain = Shape {
+                seccomp: false,
+                userns: false,
+                ..options.shape.clone()
+            };
+            runtimes.push((Column::new(&name), plain, cri.clone()));
+            let isolated = Shape {
+                seccomp: true,
+                ..options.shape.clone()
+            };
+            let name = format!("{name} isolated");
+            runtimes.push((Column::new(&name), isolated, cri));
+        } else {
+            runtimes.push((Column::new(&name), options.shape.clone(), cri));
+        }
     }
     let outcome = rounds(options, &mut runtimes).await;
-    for (column, cri) in &mut runtimes {
+    for (column, _, cri) in &mut runtimes {
         let removed = discard(cri).await;
         removed.with_context(|| format!("{}: remove what is left", column.name))?;
     }
     outcome?;
-    let columns: Vec<Column> = runtimes.into_iter().map(|(column, _)| column).collect();
+    let columns: Vec<Column> = runtimes.into_iter().map(|(column, ..)| column).collect();
     super::report(&columns, options.json.as_ref())
 }
 
-async fn rounds(options: &Options, runtimes: &mut [(Column, Cri)]) -> anyhow::Result<()> {
+async fn rounds(options: &Options, runtimes: &mut [(Column, Shape, Cri)]) -> anyhow::Result<()> {
     for round in 0..=options.pods {
-        for (column, cri) in &mut *runtimes {
+        for (column, shape, cri) in &mut *runtimes {
             tokio::time::sleep(Duration::from_millis(options.idle_ms)).await;
-            let (pod, container) = options.shape.requests(&format!("perf-{round}"));
+            let (pod, container) = shape.requests(&format!("perf-{round}"));
             life(column, cri, &pod, &container)
                 .await
                 .with_context(|| format!("{}: pod {round}", column.name))?;
@@ -152,6 +174,20 @@ pub(crate) async fn discard(cri: &mut Cri) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// What a kubelet asks for: ids that no other pod has, the same for users and groups.
+fn user_namespace() -> UserNamespace {
+    let mapping = vec![IdMapping {
+        host_id: 1 << 20,
+        container_id: 0,
+        length: 1 << 16,
+    }];
+    UserNamespace {
+        mode: NamespaceMode::Pod.into(),
+        uids: mapping.clone(),
+        gids: mapping,
+    }
+}
+
 impl Shape {
     /// The requests for a pod of that name and for its container.
     pub(crate) fn requests(&self, name: &str) -> (PodSandboxConfig, ContainerConfig) {
@@ -166,6 +202,9 @@ impl Shape {
         let security = linux.security_context.get_or_insert_default();
         let namespaces = security.namespace_options.get_or_insert_default();
         namespaces.pid = NamespaceMode::Container.into();
+        if self.userns {
+            namespaces.userns_options = Some(user_namespace());
+        }
         linux.cgroup_parent.clone_from(&self.cgroup_parent);
         let command: Vec<&str> = self.command.iter().map(String::as_str).collect();
         let mut container = client::container("main", &command, &pod);

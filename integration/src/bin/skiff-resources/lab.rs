@@ -59,7 +59,12 @@ impl Lab {
     /// Removes all pods.
     pub(crate) async fn clear(&mut self) -> anyhow::Result<()> {
         let request = ListPodSandboxRequest { filter: None };
-        let list = self.cri.runtime.list_pod_sandbox(request).await?.into_inner();
+        let list = self
+            .cri
+            .runtime
+            .list_pod_sandbox(request)
+            .await?
+            .into_inner();
         for pod in list.items {
             let discarded = self.cri.discard_pod(&pod.id).await;
             discarded.with_context(|| format!("remove pod {}", pod.id))?;
@@ -100,7 +105,12 @@ impl Lab {
             container_id: id.clone(),
             verbose: true,
         };
-        let answer = self.cri.runtime.container_status(request).await?.into_inner();
+        let answer = self
+            .cri
+            .runtime
+            .container_status(request)
+            .await?
+            .into_inner();
         let info = answer.info.get("info").context("no verbose information")?;
         let info: serde_json::Value = serde_json::from_str(info)?;
         let cgroup = info["cgroup"].as_str().context("no cgroup in it")?;
@@ -152,7 +162,11 @@ impl Lab {
             if status.state() == ContainerState::ContainerExited {
                 return Ok(status);
             }
-            ensure!(Instant::now() < deadline, "it is still {:?}", status.state());
+            ensure!(
+                Instant::now() < deadline,
+                "it is still {:?}",
+                status.state()
+            );
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
@@ -208,7 +222,12 @@ pub(crate) fn refused<T>(
     let Err(status) = answer else {
         bail!("it was not refused");
     };
-    ensure!(status.code() == code, "refused as {:?}: {}", status.code(), status.message());
+    ensure!(
+        status.code() == code,
+        "refused as {:?}: {}",
+        status.code(),
+        status.message()
+    );
     said(status.message(), words)
 }
 

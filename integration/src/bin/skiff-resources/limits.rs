@@ -41,7 +41,11 @@ pub(crate) async fn all_are_there_before_the_start(lab: &mut Lab) -> anyhow::Res
         ("pids.max", "50"),
     ])?;
     lab.cri.start(&made.id).await?;
-    let inside = lab.cri.exec(&made.id, &["cat", "/sys/fs/cgroup/memory.max", "/proc/1/oom_score_adj"], 10);
+    let inside = lab.cri.exec(
+        &made.id,
+        &["cat", "/sys/fs/cgroup/memory.max", "/proc/1/oom_score_adj"],
+        10,
+    );
     let inside = String::from_utf8_lossy(&inside.await?.stdout).into_owned();
     ensure!(inside == "67108864\n500\n", "inside is {inside:?}");
     ensure!(lab.reported(&made.id).await? == burstable());
@@ -49,19 +53,34 @@ pub(crate) async fn all_are_there_before_the_start(lab: &mut Lab) -> anyhow::Res
 }
 
 pub(crate) async fn nothing_asked_for_is_no_swap(lab: &mut Lab) -> anyhow::Result<()> {
-    let made = lab.create("sleep 3600", LinuxContainerResources::default()).await?;
-    made.holds(&[("memory.swap.max", "0"), ("memory.max", "max"), ("cpu.max", "max 100000")])
+    let made = lab
+        .create("sleep 3600", LinuxContainerResources::default())
+        .await?;
+    made.holds(&[
+        ("memory.swap.max", "0"),
+        ("memory.max", "max"),
+        ("cpu.max", "max 100000"),
+    ])
 }
 
 pub(crate) async fn unified_wins(lab: &mut Lab) -> anyhow::Result<()> {
     let request = LinuxContainerResources {
         cpu_shares: 2,
         memory_swap_limit_in_bytes: 96 * MIB,
-        unified: unified(&[("memory.max", "16777216"), ("memory.swap.max", "4096"), ("cpu.weight", "7")]).unified,
+        unified: unified(&[
+            ("memory.max", "16777216"),
+            ("memory.swap.max", "4096"),
+            ("cpu.weight", "7"),
+        ])
+        .unified,
         ..memory(64 * MIB)
     };
     let made = lab.create("sleep 3600", request).await?;
-    made.holds(&[("memory.max", "16777216"), ("memory.swap.max", "4096"), ("cpu.weight", "7")])
+    made.holds(&[
+        ("memory.max", "16777216"),
+        ("memory.swap.max", "4096"),
+        ("cpu.weight", "7"),
+    ])
 }
 
 /// And nothing of the container is left.

@@ -17,13 +17,18 @@ fn with(limit: i64, files: &[(&str, &str)]) -> LinuxContainerResources {
 
 fn ended_with(status: &ContainerStatus, code: i32, reason: &str) -> anyhow::Result<()> {
     let (is, why) = (status.exit_code, &status.reason);
-    ensure!((is, &**why) == (code, reason), "exit code {is}, reason {why:?}");
+    ensure!(
+        (is, &**why) == (code, reason),
+        "exit code {is}, reason {why:?}"
+    );
     Ok(())
 }
 
 /// With memory.oom.group, as a kubelet asks for by default.
 pub(crate) async fn all_processes_go_together(lab: &mut Lab) -> anyhow::Result<()> {
-    let made = lab.run(HUNGRY, with(32 * MIB, &[("memory.oom.group", "1")])).await?;
+    let made = lab
+        .run(HUNGRY, with(32 * MIB, &[("memory.oom.group", "1")]))
+        .await?;
     ended_with(&lab.ended(&made.id).await?, 137, "OOMKilled")
 }
 
@@ -38,7 +43,9 @@ pub(crate) async fn a_child_alone(lab: &mut Lab) -> anyhow::Result<()> {
 
 pub(crate) async fn while_the_daemon_is_away(lab: &mut Lab) -> anyhow::Result<()> {
     let script = format!("sleep 1; {HUNGRY}");
-    let made = lab.run(&script, with(32 * MIB, &[("memory.oom.group", "1")])).await?;
+    let made = lab
+        .run(&script, with(32 * MIB, &[("memory.oom.group", "1")]))
+        .await?;
     lab.daemon.crash()?;
     tokio::time::sleep(std::time::Duration::from_secs(3)).await;
     (lab.cri, _) = lab.daemon.restart().await?;
@@ -61,7 +68,9 @@ pub(crate) async fn no_swap_is_the_end(lab: &mut Lab) -> anyhow::Result<()> {
         ended_with(&lab.ended(&made.id).await?, 9, "OOMKilled")?;
     }
     // best effort: no limit of its own, and no swap either
-    let made = lab.run(HUNGRY, with(0, &[("memory.swap.max", "0")])).await?;
+    let made = lab
+        .run(HUNGRY, with(0, &[("memory.swap.max", "0")]))
+        .await?;
     made.uses("memory.current", 48 << 20).await?;
     made.holds(&[("memory.swap.max", "0"), ("memory.swap.current", "0")])
 }
@@ -69,7 +78,9 @@ pub(crate) async fn no_swap_is_the_end(lab: &mut Lab) -> anyhow::Result<()> {
 /// A burstable pod of a kubelet with LimitedSwap, and the same in the terms of cgroup v1.
 pub(crate) async fn swap_is_used_as_far_as_given(lab: &mut Lab) -> anyhow::Result<()> {
     let swapped = async |made: &Made| made.uses("memory.swap.current", 12 << 20).await;
-    let made = lab.run(HUNGRY, with(32 * MIB, &[("memory.swap.max", "33554432")])).await?;
+    let made = lab
+        .run(HUNGRY, with(32 * MIB, &[("memory.swap.max", "33554432")]))
+        .await?;
     let used = swapped(&made).await?;
     ensure!(used <= 32 << 20, "{used} bytes of swap");
     made.holds(&[("memory.swap.max", "33554432")])?;
@@ -84,6 +95,8 @@ pub(crate) async fn swap_is_used_as_far_as_given(lab: &mut Lab) -> anyhow::Resul
     let alive = lab.cri.exec(&made.id, &["true"], 10).await?;
     ensure!(alive.exit_code == 0, "it does not run");
     // some is not enough
-    let made = lab.run(HUNGRY, with(32 * MIB, &[("memory.swap.max", "4194304")])).await?;
+    let made = lab
+        .run(HUNGRY, with(32 * MIB, &[("memory.swap.max", "4194304")]))
+        .await?;
     ended_with(&lab.ended(&made.id).await?, 9, "OOMKilled")
 }

@@ -24,8 +24,16 @@ fn systemctl(arguments: &[&str]) -> anyhow::Result<String> {
 
 /// Names of the scopes that there are, ours.
 fn scopes() -> anyhow::Result<Vec<String>> {
-    let list = systemctl(&["list-units", "--all", "--plain", "--no-legend", "skiff-*.scope"])?;
-    let names = list.lines().filter_map(|line| line.split_whitespace().next());
+    let list = systemctl(&[
+        "list-units",
+        "--all",
+        "--plain",
+        "--no-legend",
+        "skiff-*.scope",
+    ])?;
+    let names = list
+        .lines()
+        .filter_map(|line| line.split_whitespace().next());
     Ok(names.map(str::to_owned).collect())
 }
 
@@ -43,36 +51,68 @@ async fn none_left() -> anyhow::Result<()> {
 }
 
 pub(crate) async fn the_kubelet_is_told(lab: &mut Lab) -> anyhow::Result<()> {
-    let answer = lab.cri.runtime.runtime_config(RuntimeConfigRequest {}).await?;
+    let answer = lab
+        .cri
+        .runtime
+        .runtime_config(RuntimeConfigRequest {})
+        .await?;
     let linux = answer.into_inner().linux.context("nothing about Linux")?;
     ensure!(linux.cgroup_driver() == CgroupDriver::Systemd, "{linux:?}");
     Ok(())
 }
 
 pub(crate) async fn both_spellings_of_a_parent(lab: &mut Lab) -> anyhow::Result<()> {
-    for (parent, slice) in [(SLICE, SLICE_PATH), (SLICE_PATH, SLICE_PATH), ("", "/skiff.slice")] {
+    for (parent, slice) in [
+        (SLICE, SLICE_PATH),
+        (SLICE_PATH, SLICE_PATH),
+        ("", "/skiff.slice"),
+    ] {
         let pod = lab.pod(parent);
         let made = lab.create_in(&pod, "sleep 3600", memory(64 * MIB)).await?;
-        let expected = format!("/sys/fs/cgroup{slice}/skiff-{}.scope/skiff-{}", made.pod, made.id);
-        ensure!(made.cgroup == Path::new(&expected), "it is in {}", made.cgroup.display());
+        let expected = format!(
+            "/sys/fs/cgroup{slice}/skiff-{}.scope/skiff-{}",
+            made.pod, made.id
+        );
+        ensure!(
+            made.cgroup == Path::new(&expected),
+            "it is in {}",
+            made.cgroup.display()
+        );
         let unit = format!("skiff-{}.scope", made.pod);
         let state = systemctl(&["show", "-P", "ActiveState", &unit])?;
         ensure!(state == "active\n", "{unit} is {state:?}");
         let shown = systemctl(&["show", "-P", "ControlGroup", &unit])?;
-        ensure!(shown.trim_end() == format!("{slice}/{unit}"), "{unit} is at {shown}");
+        ensure!(
+            shown.trim_end() == format!("{slice}/{unit}"),
+            "{unit} is at {shown}"
+        );
         made.holds(&[("memory.max", "67108864"), ("memory.swap.max", "0")])?;
         lab.cri.start(&made.id).await?;
-        let inside = lab.cri.exec(&made.id, &["cat", "/proc/self/cgroup"], 10).await?;
-        ensure!(inside.stdout == b"0::/\n", "{:?}", String::from_utf8_lossy(&inside.stdout));
+        let inside = lab
+            .cri
+            .exec(&made.id, &["cat", "/proc/self/cgroup"], 10)
+            .await?;
+        ensure!(
+            inside.stdout == b"0::/\n",
+            "{:?}",
+            String::from_utf8_lossy(&inside.stdout)
+        );
     }
     Ok(())
 }
 
 pub(crate) async fn what_is_no_slice_is_refused(lab: &mut Lab) -> anyhow::Result<()> {
-    for parent in ["/kubepods/burstable/podlab", "/system.slice/kubepods-a.slice"] {
+    for parent in [
+        "/kubepods/burstable/podlab",
+        "/system.slice/kubepods-a.slice",
+    ] {
         let pod = lab.pod(parent);
         let answer = lab.cri.run_pod(&pod).await;
-        refused(answer, Code::InvalidArgument, &["linux.cgroup_parent", "slice"])?;
+        refused(
+            answer,
+            Code::InvalidArgument,
+            &["linux.cgroup_parent", "slice"],
+        )?;
     }
     none_left().await
 }
@@ -82,8 +122,21 @@ pub(crate) async fn limits_hold_through_a_reload(lab: &mut Lab) -> anyhow::Resul
     let pod = lab.pod(SLICE);
     let made = lab.create_in(&pod, "sleep 3600", memory(64 * MIB)).await?;
     lab.cri.start(&made.id).await?;
-    lab.update(&made.id, unified(&[("memory.max", "50331648"), ("cpu.weight", "7"), ("pids.max", "20")])).await?;
-    let limits = [("memory.max", "50331648"), ("cpu.weight", "7"), ("pids.max", "20"), ("memory.swap.max", "0")];
+    lab.update(
+        &made.id,
+        unified(&[
+            ("memory.max", "50331648"),
+            ("cpu.weight", "7"),
+            ("pids.max", "20"),
+        ]),
+    )
+    .await?;
+    let limits = [
+        ("memory.max", "50331648"),
+        ("cpu.weight", "7"),
+        ("pids.max", "20"),
+        ("memory.swap.max", "0"),
+    ];
     made.holds(&limits)?;
     systemctl(&["daemon-reload"])?;
     made.holds(&limits)?;
@@ -109,7 +162,10 @@ pub(crate) async fn memory_runs_out(lab: &mut Lab) -> anyhow::Result<()> {
     lab.cri.start(&made.id).await?;
     let status = lab.ended(&made.id).await?;
     let (code, reason) = (status.exit_code, &*status.reason);
-    ensure!((code, reason) == (137, "OOMKilled"), "exit code {code}, reason {reason:?}");
+    ensure!(
+        (code, reason) == (137, "OOMKilled"),
+        "exit code {code}, reason {reason:?}"
+    );
     lab.cri.remove(&made.id).await?;
     let again = client::container("again", &["true"], &pod);
     let id = lab.cri.create(&made.pod, &again, &pod).await?;
@@ -135,13 +191,22 @@ pub(crate) async fn a_pod_outlives_the_daemon(lab: &mut Lab) -> anyhow::Result<(
 
 pub(crate) async fn nothing_is_left(lab: &mut Lab) -> anyhow::Result<()> {
     let pod = lab.pod(SLICE);
-    let made = lab.create_in(&pod, "trap '' TERM; sleep 3600", memory(64 * MIB)).await?;
+    let made = lab
+        .create_in(&pod, "trap '' TERM; sleep 3600", memory(64 * MIB))
+        .await?;
     lab.cri.start(&made.id).await?;
     lab.cri.stop(&made.id, 1).await?;
     lab.cri.remove(&made.id).await?;
     lab.cri.discard_pod(&made.pod).await?;
     none_left().await?;
-    let left = systemctl(&["list-units", "--all", "--failed", "--plain", "--no-legend", "skiff-*"])?;
+    let left = systemctl(&[
+        "list-units",
+        "--all",
+        "--failed",
+        "--plain",
+        "--no-legend",
+        "skiff-*",
+    ])?;
     ensure!(left.is_empty(), "failed units: {left}");
     let slice = format!("/sys/fs/cgroup{SLICE_PATH}");
     let below = std::fs::read_dir(&slice).map_or(0, |list| {
@@ -162,7 +227,9 @@ pub(crate) async fn a_daemon_killed_while_pods_start(lab: &mut Lab) -> anyhow::R
         lab.crash().await?;
         let _ = run.await?;
         lab.clear().await?;
-        none_left().await.with_context(|| format!("killed after {pause} ms"))?;
+        none_left()
+            .await
+            .with_context(|| format!("killed after {pause} ms"))?;
     }
     Ok(())
 }

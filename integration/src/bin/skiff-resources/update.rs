@@ -18,8 +18,26 @@ pub(crate) async fn raised_and_lowered(lab: &mut Lab) -> anyhow::Result<()> {
     };
     let made = lab.run("sleep 3600", asked.clone()).await?;
     for (shares, quota, limit, files) in [
-        (1024, 80_000, 128, [("cpu.weight", "100"), ("cpu.max", "80000 100000"), ("memory.max", "134217728")]),
-        (2, 20_000, 32, [("cpu.weight", "1"), ("cpu.max", "20000 100000"), ("memory.max", "33554432")]),
+        (
+            1024,
+            80_000,
+            128,
+            [
+                ("cpu.weight", "100"),
+                ("cpu.max", "80000 100000"),
+                ("memory.max", "134217728"),
+            ],
+        ),
+        (
+            2,
+            20_000,
+            32,
+            [
+                ("cpu.weight", "1"),
+                ("cpu.max", "20000 100000"),
+                ("memory.max", "33554432"),
+            ],
+        ),
     ] {
         let change = LinuxContainerResources {
             cpu_shares: shares,
@@ -36,8 +54,16 @@ pub(crate) async fn raised_and_lowered(lab: &mut Lab) -> anyhow::Result<()> {
         let now = lab.reported(&made.id).await?;
         ensure!(now == expected, "reported {now:?}");
     }
-    lab.update(&made.id, unified(&[("memory.high", "16777216"), ("pids.max", "20")])).await?;
-    made.holds(&[("memory.high", "16777216"), ("pids.max", "20"), ("memory.max", "33554432")])
+    lab.update(
+        &made.id,
+        unified(&[("memory.high", "16777216"), ("pids.max", "20")]),
+    )
+    .await?;
+    made.holds(&[
+        ("memory.high", "16777216"),
+        ("pids.max", "20"),
+        ("memory.max", "33554432"),
+    ])
 }
 
 pub(crate) async fn before_the_start(lab: &mut Lab) -> anyhow::Result<()> {
@@ -76,7 +102,10 @@ pub(crate) async fn all_or_nothing(lab: &mut Lab) -> anyhow::Result<()> {
     let answer = lab.update(&made.id, change).await;
     refused(answer, Code::Internal, &["pids.max", "many"])?;
     made.holds(&before)?;
-    let score = lab.cri.exec(&made.id, &["cat", "/proc/1/oom_score_adj"], 10).await?;
+    let score = lab
+        .cri
+        .exec(&made.id, &["cat", "/proc/1/oom_score_adj"], 10)
+        .await?;
     ensure!(score.stdout == b"100\n", "the score has changed");
     let now = lab.reported(&made.id).await?;
     ensure!(now == asked, "reported {now:?}");
@@ -124,7 +153,11 @@ pub(crate) async fn score_of_all_processes(lab: &mut Lab) -> anyhow::Result<()> 
     let script = "for i in /proc/[0-9]*; do echo $(cat $i/cmdline | tr '\\0' ' ') $(cat $i/oom_score_adj); done";
     let inside = lab.cri.exec(&made.id, &["sh", "-c", script], 10).await?;
     let inside = String::from_utf8_lossy(&inside.stdout).into_owned();
-    for (process, score) in [("sleep 3601", "400"), ("sleep 3602", "900"), ("sh -c for", "400")] {
+    for (process, score) in [
+        ("sleep 3601", "400"),
+        ("sleep 3602", "900"),
+        ("sh -c for", "400"),
+    ] {
         let line = inside.lines().find(|line| line.starts_with(process));
         let line = line.with_context(|| format!("no {process} in {inside:?}"))?;
         ensure!(line.ends_with(score), "{line:?}");
@@ -153,7 +186,10 @@ pub(crate) async fn outlives_the_daemon(lab: &mut Lab) -> anyhow::Result<()> {
     lab.crash().await?;
     let now = lab.reported(&made.id).await?;
     ensure!(now == change, "reported {now:?}");
-    let score = lab.cri.exec(&made.id, &["cat", "/proc/self/oom_score_adj"], 10).await?;
+    let score = lab
+        .cri
+        .exec(&made.id, &["cat", "/proc/self/oom_score_adj"], 10)
+        .await?;
     ensure!(score.stdout == b"7\n", "an exec has another score");
     Ok(())
 }
@@ -162,28 +198,47 @@ pub(crate) async fn outlives_the_daemon(lab: &mut Lab) -> anyhow::Result<()> {
 pub(crate) async fn the_pods_cgroup_is_the_kubelets(lab: &mut Lab) -> anyhow::Result<()> {
     let kubepods = Path::new("/sys/fs/cgroup/kubepods");
     let own = kubepods.join("pod1");
-    for (dir, below) in [(kubepods, "/sys/fs/cgroup"), (&own, "/sys/fs/cgroup/kubepods")] {
+    for (dir, below) in [
+        (kubepods, "/sys/fs/cgroup"),
+        (&own, "/sys/fs/cgroup/kubepods"),
+    ] {
         fs::create_dir_all(dir)?;
-        fs::write(Path::new(below).join("cgroup.subtree_control"), "+cpu +memory +pids")?;
+        fs::write(
+            Path::new(below).join("cgroup.subtree_control"),
+            "+cpu +memory +pids",
+        )?;
     }
     fs::write(own.join("cgroup.subtree_control"), "+cpu +memory +pids")?;
     fs::write(own.join("memory.max"), "134217728")?;
     let state = || -> anyhow::Result<Vec<String>> {
-        ["memory.max", "cpu.weight", "cpu.max", "memory.swap.max", "cgroup.subtree_control"]
-            .iter()
-            .map(|file| read(&own.join(file)))
-            .collect()
+        [
+            "memory.max",
+            "cpu.weight",
+            "cpu.max",
+            "memory.swap.max",
+            "cgroup.subtree_control",
+        ]
+        .iter()
+        .map(|file| read(&own.join(file)))
+        .collect()
     };
     let before = state()?;
     let pod = lab.pod("/kubepods/pod1");
     let made = lab.create_in(&pod, "sleep 3600", memory(64 * MIB)).await?;
-    ensure!(made.cgroup.starts_with(&own), "it is in {}", made.cgroup.display());
+    ensure!(
+        made.cgroup.starts_with(&own),
+        "it is in {}",
+        made.cgroup.display()
+    );
     let request = UpdatePodSandboxResourcesRequest {
         pod_sandbox_id: made.pod.clone(),
         overhead: Some(memory(MIB)),
         resources: Some(memory(96 * MIB)),
     };
-    lab.cri.runtime.update_pod_sandbox_resources(request.clone()).await?;
+    lab.cri
+        .runtime
+        .update_pod_sandbox_resources(request.clone())
+        .await?;
     ensure!(state()? == before, "the pod's cgroup was written to");
     let unknown = UpdatePodSandboxResourcesRequest {
         pod_sandbox_id: "0".repeat(64),
