@@ -30,9 +30,9 @@ impl Bundle {
             return Err(failure::invalid(why));
         }
         let bundle = Self(run_dir.join(id));
-        bundle.fill(spec).map_err(|e| {
-            failure::system(format!("make bundle {}", bundle.0.display()), &e)
-        })?;
+        bundle
+            .fill(spec)
+            .map_err(|e| failure::system(format!("make bundle {}", bundle.0.display()), &e))?;
         Ok(Some(bundle))
     }
 
@@ -43,7 +43,10 @@ impl Bundle {
 
     fn fill(&self, spec: &Spec) -> io::Result<()> {
         let root = spec.root().as_ref().map(|root| root.path());
-        fs::create_dir_all(self.0.join(root.map_or(Path::new("rootfs"), PathBuf::as_path)))?;
+        fs::create_dir_all(
+            self.0
+                .join(root.map_or(Path::new("rootfs"), PathBuf::as_path)),
+        )?;
         let json = serde_json::to_vec(spec)?;
         fs::write(self.0.join("config.json"), json)
     }
@@ -87,7 +90,9 @@ mod tests {
         none.set_hooks(None);
         assert!(Bundle::make(dir.path(), "a", &none).unwrap().is_none());
         let hooks = json!({"createContainer": [{"path": "/bin/true"}]});
-        let bundle = Bundle::make(dir.path(), "b", &spec(hooks)).unwrap().unwrap();
+        let bundle = Bundle::make(dir.path(), "b", &spec(hooks))
+            .unwrap()
+            .unwrap();
         assert!(dir.path().join("b/rootfs").is_dir());
         let written = fs::read(bundle.path().join("config.json")).unwrap();
         serde_json::from_slice::<Spec>(&written).unwrap();
@@ -98,7 +103,13 @@ mod tests {
     #[test]
     fn hooks_that_would_not_be_run_are_refused_by_kind() {
         let dir = tempfile::tempdir().unwrap();
-        for kind in ["prestart", "createRuntime", "startContainer", "poststart", "poststop"] {
+        for kind in [
+            "prestart",
+            "createRuntime",
+            "startContainer",
+            "poststart",
+            "poststop",
+        ] {
             let hooks = json!({kind: [{"path": "/bin/true"}]});
             let failure = Bundle::make(dir.path(), "c", &spec(hooks)).unwrap_err();
             assert!(failure.message.contains(kind), "{failure}");

@@ -2,6 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
+use rustix::termios::Winsize;
 use skiff_runtime::Init;
 use skiff_shim_proto::message::{Failure, Reply};
 
@@ -26,6 +27,8 @@ pub(crate) struct Exec {
     pub(crate) failure: Option<Failure>,
     pub(crate) ended: Option<Ended>,
     pub(crate) screen: Screen,
+    /// The size that its terminal is to have once it is there.
+    pub(crate) size: Option<Winsize>,
 }
 
 /// Where an exec's terminal is shown.
@@ -52,9 +55,25 @@ impl Exec {
     ) -> rustix::io::Result<()> {
         if let Screen::Client { input, output } = std::mem::replace(&mut self.screen, Screen::None)
         {
-            self.screen = Screen::Terminal(Terminal::new(poll, key, master, input, output)?);
+            let terminal = Terminal::new(poll, key, master, input, output)?;
+            if let Some(size) = self.size.take() {
+                terminal.resize(size)?;
+            }
+            self.screen = Screen::Terminal(terminal);
         }
         Ok(())
+    }
+
+    /// Changes the size of its terminal. Without one there is nothing to change.
+    pub(crate) fn resize(&mut self, size: Winsize) -> rustix::io::Result<()> {
+        match &self.screen {
+            Screen::Terminal(terminal) => terminal.resize(size),
+            Screen::Client { .. } => {
+                self.size = Some(size);
+                Ok(())
+            }
+            Screen::None => Ok(()),
+        }
     }
 
     /// Copies between terminal and client. A client that cannot be waited for is let go.

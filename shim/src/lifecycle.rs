@@ -193,6 +193,10 @@ impl Shim {
         let now = clock::now();
         let notices = container.output.finish(&self.poll, &mut self.buffer, now);
         container.stdin = None;
+        self.end_sessions_in(key);
+        let Some(container) = self.containers.get_mut(&key) else {
+            return;
+        };
         let failure = container.failure_to_start();
         let record = container.record(failure.as_ref(), now);
         container.exit = Some(Exit {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 
 use skiff_shim_proto::frame::{self, FrameError};
 use skiff_shim_proto::message::{Event, Failure, FailureKind, Message, Reply, Request};
@@ -35,7 +35,8 @@ pub(crate) type Answer = Result<Reply, Failure>;
 #[derive(Debug)]
 struct Connection {
     socket: Watched,
-    queue: VecDeque<Message>,
+    /// Messages, some with a descriptor.
+    queue: VecDeque<(Message, Option<OwnedFd>)>,
 }
 
 /// All connections.
@@ -98,23 +99,31 @@ impl Peers {
                 seq: asker.seq,
                 result,
             },
+            None,
         );
         self.connections.contains_key(&asker.connection)
+    }
+
+    /// Answers a request with a descriptor.
+    pub(crate) fn hand_over(&mut self, poll: &Poll, asker: Asker, reply: Reply, fd: OwnedFd) {
+        let Asker { connection, seq } = asker;
+        let result = Ok(reply);
+        self.send(poll, connection, Message::Reply { seq, result }, Some(fd));
     }
 
     /// Tells an event to every connection.
     pub(crate) fn tell(&mut self, poll: &Poll, event: &Event) {
         let keys: Vec<Key> = self.connections.keys().copied().collect();
         for key in keys {
-            self.send(poll, key, Message::Event(event.clone()));
+            self.send(poll, key, Message::Event(event.clone()), None);
         }
     }
 
-    fn send(&mut self, poll: &Poll, key: Key, message: Message) {
+    fn send(&mut self, poll: &Poll, key: Key, message: Message, fd: Option<OwnedFd>) {
         let Some(connection) = self.connections.get_mut(&key) else {
             return;
         };
-        connection.queue.push_back(message);
+        connection.queue.push_back((message, fd));
         self.flush(poll, key);
     }
 
@@ -146,8 +155,9 @@ impl Peers {
 
 impl Connection {
     fn flush(&mut self, poll: &Poll) -> Result<(), FrameError> {
-        while let Some(message) = self.queue.front() {
-            match frame::send(&self.socket, message, &[]) {
+        while let Some((message, fd)) = self.queue.front() {
+            let fds: Vec<_> = fd.iter().map(AsFd::as_fd).collect();
+            match frame::send(&self.socket, message, &fds) {
                 Ok(()) => {
                     self.queue.pop_front();
                 }

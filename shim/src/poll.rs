@@ -40,6 +40,16 @@ pub(crate) enum Source {
     TerminalInput(Key),
     /// Where an exec's terminal is shown.
     TerminalOutput(Key),
+    /// What an attached client types.
+    AttachInput(Key),
+    /// The container's stdin, as an attached client has it.
+    AttachStdin(Key),
+    /// Where an attached client sees the container's output.
+    AttachStdout(Key),
+    /// Where an attached client sees the container's error output.
+    AttachStderr(Key),
+    /// A connection to a port of the pod.
+    Dial(Key),
 }
 
 impl Source {
@@ -55,6 +65,11 @@ impl Source {
             Self::Terminal(key) => (8, key),
             Self::TerminalInput(key) => (9, key),
             Self::TerminalOutput(key) => (10, key),
+            Self::AttachInput(key) => (11, key),
+            Self::AttachStdin(key) => (12, key),
+            Self::AttachStdout(key) => (13, key),
+            Self::AttachStderr(key) => (14, key),
+            Self::Dial(key) => (15, key),
         };
         key << KIND_BITS | kind
     }
@@ -72,6 +87,11 @@ impl Source {
             8 => Self::Terminal(key),
             9 => Self::TerminalInput(key),
             10 => Self::TerminalOutput(key),
+            11 => Self::AttachInput(key),
+            12 => Self::AttachStdin(key),
+            13 => Self::AttachStdout(key),
+            14 => Self::AttachStderr(key),
+            15 => Self::Dial(key),
             _ => return None,
         })
     }
@@ -145,6 +165,11 @@ impl Watched {
         }
     }
 
+    /// The descriptor, which must not be watched any more.
+    pub(crate) fn into_fd(self) -> OwnedFd {
+        self.fd
+    }
+
     /// Changes what it is watched for.
     pub(crate) fn want(&mut self, poll: &Poll, interest: Ready) -> Result<()> {
         if interest == self.interest {
@@ -187,10 +212,15 @@ mod tests {
             Source::Terminal(5),
             Source::TerminalInput(6),
             Source::TerminalOutput(7),
+            Source::AttachInput(8),
+            Source::AttachStdin(9),
+            Source::AttachStdout(10),
+            Source::AttachStderr(11),
+            Source::Dial(12),
         ] {
             assert_eq!(Source::from_data(source.to_data()), Some(source));
         }
-        assert_eq!(Source::from_data(11), None);
+        assert_eq!(Source::from_data(99), None);
     }
 
     #[test]

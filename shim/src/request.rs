@@ -4,7 +4,7 @@ use serde_json::Value;
 use skiff_shim_proto::message::{Failure, FailureKind, Request};
 
 /// Calls this shim knows, as they are named in a message.
-const KNOWN: [&str; 10] = [
+const KNOWN: [&str; 14] = [
     "adopt",
     "create",
     "start",
@@ -12,6 +12,10 @@ const KNOWN: [&str; 10] = [
     "kill_exec",
     "kill",
     "delete",
+    "update",
+    "attach",
+    "resize",
+    "dial",
     "reopen_log",
     "state",
     "shutdown",

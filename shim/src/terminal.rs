@@ -6,6 +6,7 @@
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::io::{Errno, Result};
+use rustix::termios::{Winsize, tcsetwinsize};
 
 use crate::poll::{Key, Poll, Ready, Source, Watched};
 
@@ -55,6 +56,13 @@ impl Terminal {
         };
         terminal.watch(poll)?;
         Ok(terminal)
+    }
+
+    /// Changes its size, if it is still there.
+    pub(crate) fn resize(&self, size: Winsize) -> Result<()> {
+        self.master
+            .as_ref()
+            .map_or(Ok(()), |master| tcsetwinsize(master, size))
     }
 
     /// Copies what can be copied now, in both directions.
@@ -165,7 +173,8 @@ impl Terminal {
     }
 }
 
-fn close(poll: &Poll, end: &mut Option<Watched>) {
+/// Stops watching a descriptor and closes it.
+pub(crate) fn close(poll: &Poll, end: &mut Option<Watched>) {
     if let Some(mut watched) = end.take() {
         // Removed first: a child just cloned may hold a copy that keeps it in the epoll set.
         let _ = watched.want(poll, Ready::empty());
@@ -173,7 +182,7 @@ fn close(poll: &Poll, end: &mut Option<Watched>) {
 }
 
 /// Up to `most` bytes; none at the end, `None` when there is nothing now.
-fn read(from: impl AsFd, most: usize) -> Result<Option<Vec<u8>>> {
+pub(crate) fn read(from: impl AsFd, most: usize) -> Result<Option<Vec<u8>>> {
     let mut bytes = vec![0; most];
     match rustix::io::read(from, &mut bytes) {
         Ok(count) => {
@@ -186,7 +195,7 @@ fn read(from: impl AsFd, most: usize) -> Result<Option<Vec<u8>>> {
 }
 
 /// Writes what can be written now and keeps the rest.
-fn write(to: impl AsFd, bytes: &mut Vec<u8>) -> Result<()> {
+pub(crate) fn write(to: impl AsFd, bytes: &mut Vec<u8>) -> Result<()> {
     if bytes.is_empty() {
         return Ok(());
     }

@@ -14,9 +14,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::Error;
 use crate::error::Doing;
 use crate::oci_spec::runtime::{LinuxDeviceCgroup, LinuxDeviceType};
-use crate::sys::bpf::{
-    Instruction, attach_device_program, device_programs, load_device_program,
-};
+use crate::sys::bpf::{Instruction, attach_device_program, device_programs, load_device_program};
 
 /// `BPF_DEVCG_*` of linux/bpf.h.
 const MKNOD: u8 = 1;

@@ -33,8 +33,8 @@ pub(super) fn of<'a>(
     if mappings.is_empty() && options.idmap.is_none() {
         return Ok(None);
     }
-    if !options.bind {
-        let problem = "only bind mounts can have their ids mapped";
+    if !options.bind && mount.typ().as_deref() != Some("image") {
+        let problem = "only bind mounts and images can have their ids mapped";
         return Err(Error::invalid(field(": uidMappings"), problem));
     }
     match container {
@@ -53,19 +53,33 @@ pub(super) fn of<'a>(
 }
 
 impl Idmap<'_> {
+    /// A user namespace that has the mapping.
+    pub(super) fn namespace(&self) -> &UserNamespace {
+        match self {
+            Self::Container(namespace) => namespace,
+            Self::Own(namespace) => namespace,
+        }
+    }
+
     /// Puts the mapping among the attributes of a mount, or with `ridmap` of everything below.
     pub(super) fn apply(&self, options: &mut Options) {
-        let namespace = match self {
-            Self::Container(namespace) => namespace.as_fd(),
-            Self::Own(namespace) => namespace.as_fd(),
-        };
         let attributes: &mut MountAttr = match options.idmap {
             Some(true) => &mut options.attr_recursive,
             _ => &mut options.attr,
         };
         attributes.set |= attr::IDMAP;
-        attributes.userns_fd = namespace.as_raw_fd() as u64;
+        attributes.userns_fd = self.namespace().as_fd().as_raw_fd() as u64;
     }
+}
+
+/// The options of a mount that is made of mapped layers, and cannot be mapped itself.
+pub(super) fn without(options: &Options) -> Options {
+    let mut options = options.clone();
+    for attributes in [&mut options.attr, &mut options.attr_recursive] {
+        attributes.set &= !attr::IDMAP;
+        attributes.userns_fd = 0;
+    }
+    options
 }
 
 #[cfg(test)]

@@ -13,12 +13,13 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen, open_tree, unmount,
 };
 
+use super::idmap::{self, Idmap};
 use super::options::Options;
 use super::{What, attach_tree, copy_of, set_attributes};
 use crate::Error;
 use crate::error::Doing;
 use crate::path;
-use crate::rootfs::{FSCONFIG_STRING, add_lower};
+use crate::rootfs::{FSCONFIG_STRING, add_lower, idmapped};
 
 /// An image to be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,6 +37,7 @@ pub(super) fn prepare(
     volumes: &[ImageVolume],
     destination: &Path,
     options: &Options,
+    idmap: Option<&Idmap<'_>>,
 ) -> Result<What, Error> {
     let shown = destination.display();
     let volume = volumes
@@ -45,6 +47,8 @@ pub(super) fn prepare(
             let problem = "type image: there is no image for it";
             Error::invalid(format!("mounts ({shown})"), problem)
         })?;
+    let mapped_already;
+    let mut options = options;
     let tree = match &volume.layers[..] {
         [] => {
             let problem = "an image without layers has nothing to mount";
@@ -55,7 +59,15 @@ pub(super) fn prepare(
             open_tree(CWD, only, flags)
                 .doing(|| format!("mount {} at {shown}: open the layer", only.display()))?
         }
-        layers => overlay(layers, destination)?,
+        layers => match idmap {
+            None => overlay(layers, destination)?,
+            Some(idmap) => {
+                mapped_already = idmap::without(options);
+                options = &mapped_already;
+                let plain = || overlay(layers, destination);
+                idmapped::read_only(layers, idmap.namespace(), plain)?
+            }
+        },
     };
     set_attributes(tree.as_fd(), options)
         .doing(|| format!("mount an image at {shown}: set attributes"))?;

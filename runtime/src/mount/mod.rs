@@ -121,7 +121,7 @@ fn prepare_one(
         (false, "tmpfs", Some(shm)) if destination == Path::new("/dev/shm") => {
             What::Tree(shm.copy()?)
         }
-        (false, "image", _) => image::prepare(images, &destination, &options)?,
+        (false, "image", _) => image::prepare(images, &destination, &options, idmap.as_ref())?,
         (false, "", _) => {
             return Err(Error::invalid(
                 format!("mounts ({name})"),

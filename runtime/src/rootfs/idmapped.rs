@@ -32,8 +32,44 @@ pub(super) fn overlay(
     work: &Path,
     user: &UserNamespace,
 ) -> Result<OwnedFd, Error> {
-    let layers = layers(lower, user)?;
     give(lower, upper, user)?;
+    let staged = || match super::overlay(lower, upper, work)? {
+        Some(mount) => Ok(mount),
+        None => Err(Error::invalid(
+            "root",
+            "an overlay of mapped layers takes Linux 6.8 or later",
+        )),
+    };
+    made(lower, user, |layers| detached(layers, upper, work), staged)
+}
+
+/// Makes a detached overlay of layers alone, as an image volume is. `plain` makes it of the same
+/// layers where they are mapped already.
+pub(crate) fn read_only(
+    lower: &[PathBuf],
+    user: &UserNamespace,
+    plain: impl FnOnce() -> Result<OwnedFd, Error>,
+) -> Result<OwnedFd, Error> {
+    let detached = |layers: &[OwnedFd]| {
+        let fs = start(layers)?;
+        let doing = || "make an overlay of mapped layers";
+        fsconfig_create(&fs).doing(doing)?;
+        let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
+        fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(doing)
+    };
+    made(lower, user, detached, plain)
+}
+
+/// An overlay of mapped layers: of those themselves, or on an older kernel of their directories
+/// in a mount namespace of its own, where each layer is attached over itself. The overlay keeps
+/// copies, so that the namespace ends with this.
+fn made(
+    lower: &[PathBuf],
+    user: &UserNamespace,
+    detached: impl FnOnce(&[OwnedFd]) -> Result<OwnedFd, Error>,
+    staged: impl FnOnce() -> Result<OwnedFd, Error>,
+) -> Result<OwnedFd, Error> {
+    let layers = layers(lower, user)?;
     let Some(first) = layers.first() else {
         return Err(Error::invalid(
             "root",
@@ -42,16 +78,19 @@ pub(super) fn overlay(
     };
     // Before Linux 6.15 only what is attached can be copied, and an overlay copies its layers.
     match mount::copy_of(first.as_fd()) {
-        Err(Errno::INVAL) => shm::elsewhere(|| staged(&layers, lower, upper, work)),
+        Err(Errno::INVAL) => shm::elsewhere(|| {
+            stage(&layers, lower)?;
+            staged()
+        }),
         done => {
             done.doing(|| "copy a layer's mount")?;
-            detached(&layers, upper, work)
+            detached(&layers)
         }
     }
 }
 
 /// Detached mounts of layers, mapped.
-pub(crate) fn layers(lower: &[PathBuf], user: &UserNamespace) -> Result<Vec<OwnedFd>, Error> {
+fn layers(lower: &[PathBuf], user: &UserNamespace) -> Result<Vec<OwnedFd>, Error> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let one = |layer: &PathBuf| {
         let tree =
@@ -91,12 +130,18 @@ fn give(lower: &[PathBuf], upper: &Path, user: &UserNamespace) -> Result<(), Err
     chown(upper, uid, gid).doing(|| format!("give {} to the container", upper.display()))
 }
 
-/// The overlay of layers that are attached nowhere.
-fn detached(layers: &[OwnedFd], upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
+/// An overlay to be, with its lower layers.
+fn start(layers: &[OwnedFd]) -> Result<OwnedFd, Error> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "open file system overlay")?;
     for layer in layers {
         fsconfig_set_fd(&fs, "lowerdir+", layer).doing(|| "overlay: add a mapped layer")?;
     }
+    Ok(fs)
+}
+
+/// The overlay of layers that are attached nowhere.
+fn detached(layers: &[OwnedFd], upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
+    let fs = start(layers)?;
     fsconfig_set_flag(&fs, super::VOLATILE).doing(|| "overlay: set volatile")?;
     let mut opened = Vec::new();
     super::set_path(fs.as_fd(), "upperdir", upper, &mut opened)?;
@@ -109,14 +154,8 @@ fn detached(layers: &[OwnedFd], upper: &Path, work: &Path) -> Result<OwnedFd, Er
         .doing(|| format!("mount the overlay on {}", upper.display()))
 }
 
-/// The same on an older kernel: in a mount namespace of its own, which ends with this, each layer
-/// is attached over itself. The overlay keeps copies.
-fn staged(
-    layers: &[OwnedFd],
-    lower: &[PathBuf],
-    upper: &Path,
-    work: &Path,
-) -> Result<OwnedFd, Error> {
+/// Attaches each layer over itself in a new mount namespace.
+fn stage(layers: &[OwnedFd], lower: &[PathBuf]) -> Result<(), Error> {
     namespace::unshare(Namespaces::NEWNS)?;
     let slave = MountPropagationFlags::DOWNSTREAM | MountPropagationFlags::REC;
     mount_change("/", slave).doing(|| "make the host's mounts slaves")?;
@@ -125,11 +164,5 @@ fn staged(
         move_mount(layer, "", CWD, path, flags)
             .doing(|| format!("stage layer {}", path.display()))?;
     }
-    match super::overlay(lower, upper, work)? {
-        Some(mount) => Ok(mount),
-        None => Err(Error::invalid(
-            "root",
-            "an overlay of mapped layers takes Linux 6.8 or later",
-        )),
-    }
+    Ok(())
 }

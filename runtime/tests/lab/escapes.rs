@@ -103,13 +103,20 @@ fn own_binary(lab: &Lab) -> Result<()> {
     };
     let bundle = bundle.to_string_lossy().into_owned();
     let made = oci(&["create", "--bundle", &bundle, "own-binary"])?;
-    ensure!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    ensure!(
+        made.status.success(),
+        "{}",
+        String::from_utf8_lossy(&made.stderr)
+    );
     let told: Value = serde_json::from_slice(&oci(&["state", "own-binary"])?.stdout)?;
     let file = format!("/proc/{}/exe", told["pid"]);
     let link = fs::read_link(&file);
     let opened = fs::OpenOptions::new().write(true).open(&file);
     oci(&["delete", "--force", "own-binary"])?;
-    let (link, error) = (link?, opened.err().context("it could be opened for writing")?);
+    let (link, error) = (
+        link?,
+        opened.err().context("it could be opened for writing")?,
+    );
     ensure!(link.ends_with("skiff-oci"), "{}", link.display());
     ensure!(error.kind() == io::ErrorKind::ReadOnlyFilesystem, "{error}");
     Ok(())
@@ -118,11 +125,18 @@ fn own_binary(lab: &Lab) -> Result<()> {
 fn over_proc(lab: &Lab) -> Result<()> {
     let volume = layer(lab)?;
     fs::write(volume.join("meminfo"), "MemTotal: mine")?;
-    let bind = |destination: &str, source: PathBuf| {
-        json!({"destination": destination, "source": source, "options": ["rbind"]})
-    };
-    for destination in ["/proc", "//proc/", "/proc/self", "/x/../proc", "/link", "/links/self"] {
-        let mut container = lab.container("true").mount(bind(destination, volume.clone()));
+    let bind = |destination: &str, source: PathBuf| json!({"destination": destination, "source": source, "options": ["rbind"]});
+    for destination in [
+        "/proc",
+        "//proc/",
+        "/proc/self",
+        "/x/../proc",
+        "/link",
+        "/links/self",
+    ] {
+        let mut container = lab
+            .container("true")
+            .mount(bind(destination, volume.clone()));
         let top = layer(lab)?;
         symlink("/proc/sys", top.join("link"))?;
         symlink("/proc", top.join("links"))?;
@@ -144,9 +158,7 @@ fn swapped_mount_point(lab: &Lab) -> Result<()> {
     let outside = layer(lab)?;
     fs::create_dir(volume.join("dir"))?;
     symlink(&outside, volume.join("link"))?;
-    let bind = |destination: &str, source: &Path| {
-        json!({"destination": destination, "source": source, "options": ["rbind"]})
-    };
+    let bind = |destination: &str, source: &Path| json!({"destination": destination, "source": source, "options": ["rbind"]});
     let script = "while :; do mv /volume/dir /volume/t; mv /volume/link /volume/dir; \
                   mv /volume/dir /volume/link; mv /volume/t /volume/dir; done";
     let swapper = lab.container(script).mount(bind("/volume", &volume));
@@ -165,8 +177,14 @@ fn swapped_mount_point(lab: &Lab) -> Result<()> {
         }
     }
     drop(swapping);
-    let escaped: Vec<_> = fs::read_dir(&outside)?.flatten().map(|e| e.path()).collect();
-    ensure!(escaped.is_empty(), "{escaped:?} ({made} made, {refused} refused)");
+    let escaped: Vec<_> = fs::read_dir(&outside)?
+        .flatten()
+        .map(|e| e.path())
+        .collect();
+    ensure!(
+        escaped.is_empty(),
+        "{escaped:?} ({made} made, {refused} refused)"
+    );
     ensure!(lab.host().0 == before, "the host's mounts have changed");
     Ok(())
 }
@@ -184,7 +202,9 @@ fn inheritable(lab: &Lab) -> Result<()> {
 fn working_directory(lab: &Lab) -> Result<()> {
     for fd in 0..24 {
         for cwd in [format!("/proc/self/fd/{fd}"), format!("/link{fd}/..")] {
-            let mut container = lab.container("pwd -P; ls /").set("/process/cwd", json!(cwd));
+            let mut container = lab
+                .container("pwd -P; ls /")
+                .set("/process/cwd", json!(cwd));
             let top = layer(lab)?;
             symlink(format!("/proc/self/fd/{fd}"), top.join(format!("link{fd}")))?;
             container.lower.insert(0, top);
@@ -207,13 +227,17 @@ fn hook_environment(lab: &Lab) -> Result<()> {
     fs::create_dir(bundle.join("rootfs"))?;
     let told = bundle.join("told");
     let hook = bundle.join("hook");
-    let script = "#!/bin/sh\n{ env; pwd; ls rootfs 2>&1; ls \"${0%/*}/rootfs\"; } >\"${0%/*}/told\"\n";
+    let script =
+        "#!/bin/sh\n{ env; pwd; ls rootfs 2>&1; ls \"${0%/*}/rootfs\"; } >\"${0%/*}/told\"\n";
     fs::write(&hook, script)?;
     fs::set_permissions(&hook, PermissionsExt::from_mode(0o755))?;
     let container = lab
         .container("true")
         .set("/root/path", json!("rootfs"))
-        .set("/process/env", json!(["LD_PRELOAD=/proc/self/cwd/evil.so", "PATH=/bin"]))
+        .set(
+            "/process/env",
+            json!(["LD_PRELOAD=/proc/self/cwd/evil.so", "PATH=/bin"]),
+        )
         .set(
             "/hooks",
             json!({"createContainer": [{"path": hook, "env": ["MINE=1"]}]}),
@@ -228,7 +252,10 @@ fn hook_environment(lab: &Lab) -> Result<()> {
     ensure!(!told.contains("LD_PRELOAD"), "{told}");
     let own = std::env::current_dir()?;
     ensure!(told.lines().any(|line| Path::new(line) == own), "{told}");
-    ensure!(fs::read_dir(bundle.join("rootfs"))?.next().is_none(), "the host sees the mount");
+    ensure!(
+        fs::read_dir(bundle.join("rootfs"))?.next().is_none(),
+        "the host sees the mount"
+    );
     Ok(())
 }
 
@@ -241,7 +268,11 @@ fn mask_source(lab: &Lab) -> Result<()> {
     fs::write(top.join("secret"), "secret")?;
     let without_dev = |tree: &mut Value| {
         let mounts = tree["mounts"].as_array_mut().expect("mounts");
-        mounts.retain(|m| !m["destination"].as_str().is_some_and(|d| d.starts_with("/dev")));
+        mounts.retain(|m| {
+            !m["destination"]
+                .as_str()
+                .is_some_and(|d| d.starts_with("/dev"))
+        });
     };
     for keep_dev in [true, false] {
         let script = "cat /secret | wc -c; cat /proc/kcore | wc -c; stat -c %F /secret";
@@ -264,7 +295,10 @@ fn mask_source(lab: &Lab) -> Result<()> {
 /// With no tmpfs at /dev the image decides what /dev/console is.
 fn console(lab: &Lab) -> Result<()> {
     let outside = layer(lab)?;
-    for target in [outside.join("console"), "/proc/sys/kernel/core_pattern".into()] {
+    for target in [
+        outside.join("console"),
+        "/proc/sys/kernel/core_pattern".into(),
+    ] {
         let top = layer(lab)?;
         fs::create_dir(top.join("dev"))?;
         symlink(&target, top.join("dev/console"))?;
@@ -277,7 +311,11 @@ fn console(lab: &Lab) -> Result<()> {
             ..More::default()
         };
         let made = container.create_with(more);
-        ensure!(!target.starts_with(&outside) || !target.exists(), "{}", target.display());
+        ensure!(
+            !target.starts_with(&outside) || !target.exists(),
+            "{}",
+            target.display()
+        );
         let pattern = fs::read_to_string("/proc/sys/kernel/core_pattern")?;
         ensure!(!pattern.is_empty(), "the host's file was covered");
         drop(made);
@@ -291,7 +329,11 @@ fn proc_writes(lab: &Lab) -> Result<()> {
     for dir in ["proc/self", "proc/sys/kernel", "proc/self/attr"] {
         fs::create_dir_all(top.join(dir))?;
     }
-    for file in ["proc/self/oom_score_adj", "proc/sys/kernel/msgmax", "proc/self/attr/exec"] {
+    for file in [
+        "proc/self/oom_score_adj",
+        "proc/sys/kernel/msgmax",
+        "proc/self/attr/exec",
+    ] {
         fs::write(top.join(file), "untouched")?;
     }
     mknodat(
@@ -320,7 +362,11 @@ fn proc_writes(lab: &Lab) -> Result<()> {
         Ok((_, output)) => ensure!(output == "untoucheduntouched", "{output}"),
         Err(e) => bail!(e),
     }
-    for file in ["proc/self/oom_score_adj", "proc/sys/kernel/msgmax", "proc/self/attr/exec"] {
+    for file in [
+        "proc/self/oom_score_adj",
+        "proc/sys/kernel/msgmax",
+        "proc/self/attr/exec",
+    ] {
         ensure!(fs::read_to_string(top.join(file))? == "untouched", "{file}");
     }
     Ok(())

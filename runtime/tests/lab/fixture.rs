@@ -17,9 +17,9 @@ use skiff_runtime::{Create, Exec, ImageVolume, Init, Namespaces, Progress, Rootf
 
 const CGROUPS: &str = "/sys/fs/cgroup/skiff-lab-test";
 const APPLETS: &[&str] = &[
-    "cat", "chmod", "dd", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill", "ln", "ls",
-    "mkdir", "mknod", "mount", "mv", "ps", "pwd", "readlink", "rm", "sed", "sh", "sleep", "stat", "stty",
-    "touch", "true", "tty", "umount", "unshare", "wc", "chown",
+    "cat", "chmod", "dd", "echo", "env", "grep", "head", "hostname", "id", "ifconfig", "kill",
+    "ln", "ls", "mkdir", "mknod", "mount", "mv", "ps", "pwd", "readlink", "rm", "sed", "sh",
+    "sleep", "stat", "stty", "touch", "true", "tty", "umount", "unshare", "wc", "chown",
 ];
 
 /// A test that cannot be had on this node.

@@ -12,13 +12,22 @@ use crate::Test;
 use crate::fixture::{Container, Lab, More, holds};
 
 pub(crate) const TESTS: &[Test] = &[
-    ("an image volume shows all layers, and cannot be written", whole),
-    ("an image volume of one layer cannot be written either", one_layer),
+    (
+        "an image volume shows all layers, and cannot be written",
+        whole,
+    ),
+    (
+        "an image volume of one layer cannot be written either",
+        one_layer,
+    ),
     ("a part of an image volume is shown alone", part),
     ("a part that is a file is mounted on a file", part_file),
     ("a part's links stay inside of the image", links),
     ("a part that is not there is named", missing_part),
-    ("a mount of type image without an image is refused", no_image),
+    (
+        "a mount of type image without an image is refused",
+        no_image,
+    ),
 ];
 
 /// Two layers that both have /who, and a program.
@@ -27,11 +36,17 @@ fn layers(lab: &Lab) -> Result<Vec<PathBuf>> {
     let layers: Vec<_> = ["upper", "lower"].iter().map(|n| dir.join(n)).collect();
     for layer in &layers {
         fs::create_dir_all(layer.join("models/big"))?;
-        fs::write(layer.join("who"), layer.file_name().unwrap().as_encoded_bytes())?;
+        fs::write(
+            layer.join("who"),
+            layer.file_name().unwrap().as_encoded_bytes(),
+        )?;
     }
     fs::write(layers[1].join("models/big/weights"), "weights")?;
     fs::write(layers[0].join("models/tool"), "#!/bin/sh\necho ran\n")?;
-    fs::set_permissions(layers[0].join("models/tool"), PermissionsExt::from_mode(0o755))?;
+    fs::set_permissions(
+        layers[0].join("models/tool"),
+        PermissionsExt::from_mode(0o755),
+    )?;
     symlink("../../../../../../etc", layers[1].join("models/out"))?;
     Ok(layers)
 }
@@ -100,7 +115,12 @@ fn part(lab: &Lab) -> Result<()> {
     ensure!(output.starts_with("weights\n"), "{output}");
     holds(&output, &["Read-only", "\n1\n", "bin\n"])?;
     ensure!(!output.contains("who"), "{output}");
-    let (_, again) = run(lab, script, vec![layers(lab)?.remove(1)], Some("/models/big"))?;
+    let (_, again) = run(
+        lab,
+        script,
+        vec![layers(lab)?.remove(1)],
+        Some("/models/big"),
+    )?;
     ensure!(again == output, "{again}");
     Ok(())
 }
@@ -127,7 +147,10 @@ fn links(lab: &Lab) -> Result<()> {
 
 fn missing_part(lab: &Lab) -> Result<()> {
     match run(lab, "true", layers(lab)?, Some("models/none")) {
-        Err(e) => holds(&format!("{e:#}"), &["/volume", "models/none", "No such file"]),
+        Err(e) => holds(
+            &format!("{e:#}"),
+            &["/volume", "models/none", "No such file"],
+        ),
         Ok(_) => bail!("it was found"),
     }
 }

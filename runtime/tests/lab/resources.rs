@@ -17,6 +17,11 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("the OOM killer's work is counted", oom),
     ("limits can be changed", update),
+    ("limits are changed all or none", update_all_or_none),
+    (
+        "a limit below the memory in use is refused",
+        update_memory_in_use,
+    ),
     (
         "killing the cgroup kills a crowd, and then it can be removed",
         crowd,
@@ -113,6 +118,53 @@ fn update(lab: &Lab) -> Result<()> {
     cgroup::update(&container.cgroup, &limits)?;
     let is = fs::read_to_string(container.cgroup.join("memory.max"))?;
     ensure!(is.trim() == "33554432", "{is:?}");
+    Ok(())
+}
+
+fn update_all_or_none(lab: &Lab) -> Result<()> {
+    need(&["cpu", "memory", "pids"])?;
+    let limits = json!({"cpu": {"shares": 512}, "memory": {"limit": 64 << 20}});
+    let container = lab.container("sleep 100").set("/linux/resources", limits);
+    let _running = container.start()?;
+    let changes = serde_json::from_value(json!({
+        "cpu": {"shares": 1024, "quota": 50000, "period": 100000},
+        "memory": {"limit": 128 << 20},
+        "unified": {"pids.max": "many"},
+    }))?;
+    let error = cgroup::update(&container.cgroup, &changes).expect_err("changed");
+    holds(&error.to_string(), &["pids.max", "many"])?;
+    for (file, value) in [
+        ("cpu.weight", "59"),
+        ("cpu.max", "max 100000"),
+        ("memory.max", "67108864"),
+        ("pids.max", "max"),
+    ] {
+        let is = fs::read_to_string(container.cgroup.join(file))?;
+        ensure!(is.trim() == value, "{file} is {is:?}");
+    }
+    Ok(())
+}
+
+fn update_memory_in_use(lab: &Lab) -> Result<()> {
+    need(&["memory"])?;
+    let script = "head -c 20000000 /dev/zero > /dev/shm/x; sleep 100";
+    let limits = json!({"memory": {"limit": 64 << 20, "swap": 64 << 20}});
+    let container = lab.container(script).set("/linux/resources", limits);
+    let _running = container.start()?;
+    let begin = std::time::Instant::now();
+    let usage = || fs::read_to_string(container.cgroup.join("memory.current"));
+    while usage()?.trim().parse::<u64>()? < 20_000_000 {
+        ensure!(begin.elapsed().as_secs() < 10, "memory is not used");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let changes = serde_json::from_value(json!({"memory": {"limit": 8 << 20}}))?;
+    let error = cgroup::update(&container.cgroup, &changes).expect_err("changed");
+    holds(&error.to_string(), &["in use", "8388608"])?;
+    for (file, value) in [("memory.max", "67108864"), ("memory.high", "max")] {
+        let is = fs::read_to_string(container.cgroup.join(file))?;
+        ensure!(is.trim() == value, "{file} is {is:?}");
+    }
+    ensure!(cgroup::oom_kills(&container.cgroup) == 0, "killed for it");
     Ok(())
 }
 

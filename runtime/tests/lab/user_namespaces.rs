@@ -9,8 +9,8 @@ use std::path::Path;
 use anyhow::{Result, ensure};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde_json::{Value, json};
-use skiff_runtime::pod_init;
 use skiff_runtime::user_namespace::{IdMappings, UserNamespace};
+use skiff_runtime::{ImageVolume, pod_init};
 
 use crate::fixture::{Container, Lab, More, holds};
 use crate::{Test, sys};
@@ -31,6 +31,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "user namespace: a volume that cannot be mapped is refused by name",
         unmappable,
+    ),
+    (
+        "user namespace: an image volume of several layers is mapped",
+        image_volume,
     ),
     (
         "user namespace: a user that is not mapped is refused",
@@ -190,6 +194,32 @@ fn unmappable(lab: &Lab) -> Result<()> {
         .mount(volume(Path::new("/proc/sys"), "/data"))
         .failure()?;
     holds(&failure, &["/proc/sys", "/data", "idmapped"])
+}
+
+fn image_volume(lab: &Lab) -> Result<()> {
+    let layers = [lab.dir.path().join("one"), lab.dir.path().join("two")];
+    for layer in &layers {
+        fs::create_dir_all(layer)?;
+        fs::write(layer.join(layer.file_name().unwrap_or_default()), "x")?;
+    }
+    let script = "stat -c '%u %g' /volume /volume/one /volume/two; touch /volume/three 2>&1";
+    let container = container(lab, script).mount(json!({
+        "destination": "/volume", "type": "image", "source": "sha256:0",
+        "options": ["ro", "noexec", "nosuid", "nodev", "ridmap"],
+        "uidMappings": mapping(), "gidMappings": mapping(),
+    }));
+    let (mut running, _) = container.create_with(More {
+        images: &[ImageVolume {
+            destination: "/volume".into(),
+            layers: layers.to_vec(),
+            sub_path: None,
+        }],
+        ..More::default()
+    })?;
+    running.start()?;
+    let (_, output) = running.finish()?;
+    ensure!(output.starts_with(&"0 0\n".repeat(3)), "{output}");
+    holds(&output, &["Read-only file system"])
 }
 
 fn unmapped_user(lab: &Lab) -> Result<()> {

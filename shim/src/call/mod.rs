@@ -1,12 +1,15 @@
 //! What a shim can be asked, one call per file.
 
 mod adopt;
+mod attach;
 mod create;
 mod delete;
+mod dial;
 mod exec;
 mod kill;
 mod kill_exec;
 mod reopen_log;
+mod resize;
 mod shutdown;
 mod start;
 mod state;

@@ -1,12 +1,13 @@
-//! What a container says: from its pipes or its terminal to its log.
+//! What a container says: from its pipes or its terminal to its log, and to attached clients.
 //!
 //! A chunk is read only after the one before is in the log, so that a container that outruns the
 //! log's disk waits in its own write. Without a log, output is read and dropped.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
 
+use crate::attach::Views;
 use crate::log::{Log, Stream};
 use crate::poll::{Key, Poll, Ready, Source, Watched};
 
@@ -22,6 +23,8 @@ pub(crate) struct Output {
     stdout: Option<Watched>,
     stderr: Option<Watched>,
     log: Option<Log>,
+    /// Clients that are attached.
+    views: Views,
 }
 
 impl Output {
@@ -31,6 +34,7 @@ impl Output {
             stdout: None,
             stderr: None,
             log,
+            views: Views::default(),
         }
     }
 
@@ -51,6 +55,16 @@ impl Output {
         watched.want(poll, Ready::IN)?;
         *self.end(stream) = Some(watched);
         Ok(())
+    }
+
+    /// The clients that see it.
+    pub(crate) fn views(&mut self) -> &mut Views {
+        &mut self.views
+    }
+
+    /// Where it comes from as standard output: the terminal of a container that has one.
+    pub(crate) fn stdout(&self) -> Option<BorrowedFd<'_>> {
+        self.stdout.as_ref().map(AsFd::as_fd)
     }
 
     /// The log, when there is one.
@@ -105,10 +119,9 @@ impl Output {
             Ok(0) => (0, self.end_stream(poll, stream, now)),
             Ok(count) => {
                 let log = self.log.as_mut();
-                (
-                    count,
-                    log.and_then(|log| log.write(stream, &buffer[..count], now)),
-                )
+                let notice = log.and_then(|log| log.write(stream, &buffer[..count], now));
+                self.views.show(poll, stream, &buffer[..count]);
+                (count, notice)
             }
             Err(Errno::AGAIN | Errno::INTR) => (0, None),
             // A terminal whose other ends are all closed says EIO.
@@ -117,6 +130,7 @@ impl Output {
     }
 
     fn end_stream(&mut self, poll: &Poll, stream: Stream, now: i64) -> Option<String> {
+        self.views.end(poll, stream);
         let mut watched = self.end(stream).take()?;
         // Removed first: a child just cloned may hold a copy that keeps it in the epoll set.
         let _ = watched.want(poll, Ready::empty());

@@ -19,7 +19,7 @@ use std::fmt;
 ///                                           Gone
 /// ```
 ///
-/// Exec, Kill, Update and ReopenLog change nothing and are allowed where [`step`] says so. Delete is
+/// Exec, Kill, Attach, Update and ReopenLog change nothing and are allowed where [`step`] says so. Delete is
 /// allowed everywhere; from Abandoned, Doomed and Removing it asks for the same once more.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum State {
@@ -58,6 +58,8 @@ pub(crate) enum Input {
     Exec,
     /// Asked to send a signal.
     Kill,
+    /// Asked to attach a client.
+    Attach,
     /// Asked to change its limits.
     Update,
     /// Asked to open the log anew.
@@ -105,7 +107,7 @@ pub(crate) fn step(state: State, input: Input) -> Result<(State, &'static [Actio
         (S::Starting, I::Executed) => (S::Running, &[A::AnswerStart]),
         (S::Created | S::Starting | S::Running, I::Died) => (S::Stopped, &[A::Conclude]),
         (S::Created | S::Starting | S::Running, I::Delete) => (S::Doomed, &[A::KillAll]),
-        (S::Created | S::Starting | S::Running, I::Kill | I::Update) => (state, &[]),
+        (S::Created | S::Starting | S::Running, I::Kill | I::Attach | I::Update) => (state, &[]),
         (S::Running, I::Exec | I::ReopenLog) => (state, &[]),
 
         // A signal may have been on its way when the container ended.
@@ -148,6 +150,7 @@ impl fmt::Display for Input {
             Self::Died => "reap",
             Self::Exec => "run a process in",
             Self::Kill => "signal",
+            Self::Attach => "attach to",
             Self::Update => "change the limits of",
             Self::ReopenLog => "reopen the log of",
             Self::Delete | Self::Removed => "remove",
@@ -168,6 +171,7 @@ mod tests {
             Just(Input::Died),
             Just(Input::Exec),
             Just(Input::Kill),
+            Just(Input::Attach),
             Just(Input::Update),
             Just(Input::ReopenLog),
             Just(Input::Delete),
@@ -228,6 +232,7 @@ mod tests {
         );
         assert!(step(State::Creating, Input::Kill).is_err());
         assert!(step(State::Stopped, Input::ReopenLog).is_err());
+        assert!(step(State::Stopped, Input::Attach).is_err());
         assert!(step(State::Stopped, Input::Update).is_err());
         assert!(step(State::Creating, Input::Update).is_err());
         assert!(step(State::Stopped, Input::Start).is_err());

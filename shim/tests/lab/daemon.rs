@@ -241,6 +241,7 @@ impl Daemon {
 }
 
 /// Output of an exec.
+#[derive(Debug)]
 pub(crate) struct Executed {
     pub(crate) answer: Result<Reply, Failure>,
     pub(crate) stdout: String,

@@ -1,7 +1,7 @@
 //! A shim with real containers, and a daemon played by the test. Needs root and cgroup v2, as in
 //! a node lab; elsewhere every test says that it is skipped.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 #![allow(
     clippy::print_stderr,
     reason = "a skipped test and a measurement speak to whoever runs them"
@@ -15,6 +15,9 @@ mod lives;
 mod measure;
 mod outputs;
 mod pods;
+#[allow(unsafe_code, reason = "an ioctl without a safe wrapper")]
+mod sys;
+mod user_namespaces;
 
 /// Returns from a test that cannot be run here.
 #[macro_export]
