@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use skiff_cri::v1::PodSandboxMetadata;
 
 use crate::id::Id;
-use crate::pod::PodHandle;
+use crate::pod::{PodHandle, State};
 
 /// What a kubelet names a pod by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -47,6 +47,14 @@ impl From<PodSandboxMetadata> for PodName {
 #[error("{0:?} is the beginning of several ids")]
 pub struct Ambiguous(pub String);
 
+/// Why a pod cannot be entered.
+pub enum Taken {
+    /// A pod has the name.
+    Name(Arc<PodHandle>),
+    /// A living pod has some of the host's ids that its user namespace is to have.
+    Ids(Arc<PodHandle>),
+}
+
 /// A container and its pod.
 pub type Found = (Id, Arc<PodHandle>);
 
@@ -70,8 +78,27 @@ impl Store {
         if let Some(holder) = index.names.get(name) {
             return Err(Arc::clone(holder));
         }
-        index.names.insert(name.clone(), Arc::clone(pod));
-        index.pods.insert(pod.id().clone(), Arc::clone(pod));
+        index.enter(name, pod);
+        Ok(())
+    }
+
+    /// Enters a pod that is to be made, unless one has the name, or a living one would share ids
+    /// of the host with it: two pods that did could reach each other's files and processes.
+    pub fn claim(&self, name: &PodName, pod: &Arc<PodHandle>) -> Result<(), Taken> {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(holder) = index.names.get(name) {
+            return Err(Taken::Name(Arc::clone(holder)));
+        }
+        if let Some(user) = pod.user_namespace() {
+            let shares = |other: &&Arc<PodHandle>| {
+                other.user_namespace().is_some_and(|of| of.overlaps(&user))
+                    && other.view().state != State::NotReady
+            };
+            if let Some(holder) = index.pods.values().find(shares) {
+                return Err(Taken::Ids(Arc::clone(holder)));
+            }
+        }
+        index.enter(name, pod);
         Ok(())
     }
 
@@ -116,6 +143,13 @@ impl Store {
     pub fn container(&self, text: &str) -> Result<Option<Found>, Ambiguous> {
         let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
         find(&index.containers, text)
+    }
+}
+
+impl Index {
+    fn enter(&mut self, name: &PodName, pod: &Arc<PodHandle>) {
+        self.names.insert(name.clone(), Arc::clone(pod));
+        self.pods.insert(pod.id().clone(), Arc::clone(pod));
     }
 }
 

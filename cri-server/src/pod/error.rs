@@ -7,6 +7,7 @@ use skiff_spec::SpecError;
 use crate::id::Id;
 use crate::record::RecordError;
 use crate::shim::ShimError;
+use crate::systemd::SystemdError;
 
 /// Why something could not be done with a pod.
 #[derive(Debug, thiserror::Error)]
@@ -36,6 +37,19 @@ pub enum PodError {
         /// Why the two are not the same.
         why: &'static str,
     },
+    /// Two pods would have ids of the host in common.
+    #[error(
+        "pod {namespace}/{name}: linux.security_context.namespace_options.userns_options: \
+         ids of the host among these belong to pod {holder}"
+    )]
+    HostIds {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The pod that has them.
+        holder: Id,
+    },
     /// There is no such runtime handler.
     #[error("runtime_handler: {asked:?} is not known; there are \"\" and {known:?}")]
     UnknownHandler {
@@ -43,6 +57,15 @@ pub enum PodError {
         asked: String,
         /// What it may name.
         known: String,
+    },
+    /// systemd did not make its scope.
+    #[error("make the scope of pod {id}")]
+    Scope {
+        /// The pod.
+        id: Id,
+        /// Why it failed.
+        #[source]
+        source: SystemdError,
     },
     /// The shim failed or refused.
     #[error("{action} pod {id}")]
@@ -65,6 +88,14 @@ pub enum PodError {
         /// Why it failed.
         #[source]
         source: Box<skiff_cni::Error>,
+    },
+    /// The pod's state does not allow it.
+    #[error("pod {id}: {denied}")]
+    Denied {
+        /// The pod.
+        id: Id,
+        /// Why not.
+        denied: super::state::Denied,
     },
     /// The pod's processes do not end.
     #[error("pod {id}: processes in cgroup {} do not end", cgroup.display())]

@@ -1,7 +1,7 @@
 //! The steps that make a pod, each undoing itself and those before it.
 //!
 //! ```text
-//!  take a shim     record, Adopt     CNI ADD         files, record
+//!  take a shim     record, Adopt    CNI ADD, scope   files, record
 //!  ───────────> Taken ──────> Adopted ──────> Networked ──────────> Recorded
 //! ```
 //!
@@ -13,16 +13,17 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skiff_cri::v1 as cri;
-use skiff_shim_proto::message::Adopt;
-use skiff_spec::{SpecError, check_sandbox, pod_namespaces, pod_sysctls};
+use skiff_shim_proto::message::{Adopt, UserNamespace};
+use skiff_spec::{SpecError, check_sandbox, check_user_namespace, pod_namespaces, pod_sysctls};
 
 use super::error::PodError;
 use super::files::{self, FilesError};
 use super::record::{PodRecord, ShimRecord};
-use super::state::State;
+use super::state::{Event, State};
 use super::stop::{Remains, discard, give_back};
 use super::view::Facts;
 use crate::cgroup;
+use crate::cgroup_driver::Place;
 use crate::daemon::Daemon;
 use crate::shim::Shim;
 
@@ -30,7 +31,7 @@ use crate::shim::Shim;
 pub struct Plan {
     facts: Arc<Facts>,
     adopt: Adopt,
-    cgroup_parent: PathBuf,
+    place: Place,
     hostname: String,
 }
 
@@ -48,15 +49,23 @@ impl Plan {
         let config = &facts.config;
         check_sandbox(config, &daemon.features)?;
         let namespaces = pod_namespaces(config)?;
+        check_user_namespace(namespaces.user.as_ref(), &daemon.features)?;
+        let user_namespace = namespaces.user.map(|user| {
+            let mapping = user.mapping()?;
+            Ok::<_, SpecError>(UserNamespace {
+                uid_mappings: vec![mapping],
+                gid_mappings: vec![mapping],
+            })
+        });
         let sysctls = pod_sysctls(config, &daemon.config.container.default_sysctls)?;
         let requested = config
             .linux
             .as_ref()
             .map_or("", |linux| &linux.cgroup_parent);
-        let cgroup_parent = cgroup::parent(requested, &facts.id).ok_or_else(|| {
-            let reason = format!("{requested:?} leads out of the cgroup hierarchy");
-            SpecError::invalid("linux.cgroup_parent", reason)
-        })?;
+        let driver = &daemon.cgroup_driver;
+        let place = driver
+            .place(requested, &facts.id)
+            .map_err(|reason| SpecError::invalid("linux.cgroup_parent", reason))?;
         let hostname = if namespaces.host_network {
             files::host_name()
         } else {
@@ -65,22 +74,24 @@ impl Plan {
         let own_network = !namespaces.host_network;
         let init_cgroup = daemon
             .cgroup_root
-            .join(&cgroup_parent)
+            .join(&place.path)
             .join(cgroup::name(&facts.id));
         let adopt = Adopt {
             pod_id: facts.id.to_string(),
             netns: own_network.then(|| daemon.layout.netns(&facts.id)),
             hostname: own_network.then(|| hostname.clone()),
             host_ipc: namespaces.host_ipc,
-            shared_pid: namespaces.shared_pid,
-            init_cgroup: namespaces.shared_pid.then_some(init_cgroup),
+            shared_pid: namespaces.shared_pid || driver.needs_init(),
+            // In the other case it is moved there when that is made.
+            init_cgroup: (!driver.needs_init()).then_some(init_cgroup),
+            user_namespace: user_namespace.transpose()?,
             sysctls,
             shm_size: daemon.config.container.shm_size.bytes(),
         };
         Ok(Self {
             facts,
             adopt,
-            cgroup_parent,
+            place,
             hostname,
         })
     }
@@ -137,7 +148,7 @@ impl Taken {
             netns: plan.adopt.netns.clone(),
             holding: true,
             ips: Vec::new(),
-            cgroup_parent: plan.cgroup_parent.clone(),
+            cgroup_parent: plan.place.path.clone(),
             state: State::Starting,
         };
         let mut adopted = Adopted { plan, shim, record };
@@ -164,46 +175,55 @@ impl Taken {
 }
 
 impl Adopted {
+    /// The pod is complete: a client may be told of it from now on.
+    fn write_last_record(&mut self, daemon: &Daemon) -> Result<(), PodError> {
+        let id = self.record.id.clone();
+        let started = self.record.step(Event::Started);
+        started.map_err(|denied| PodError::Denied { id, denied })?;
+        Ok(self.record.write(&daemon.layout)?)
+    }
+
+    /// Makes the network and the place for cgroups, at the same time.
     async fn attach(self, daemon: &Daemon) -> Result<Networked, PodError> {
-        let Some(netns) = self.record.netns.clone() else {
-            return Ok(Networked {
-                adopted: self,
-                ips: None,
-            });
-        };
-        let attached = match network_pod(&self.plan, netns) {
-            Ok(pod) => daemon
-                .cni
-                .setup(&pod)
-                .await
-                .map_err(|source| PodError::Network {
-                    action: "set up",
-                    id: self.record.id.clone(),
-                    source: Box::new(source),
-                }),
-            Err(source) => Err(self.plan.refused(source)),
-        };
-        match attached {
-            Ok(attachment) => Ok(Networked {
-                adopted: self,
-                ips: Some(attachment.ips),
-            }),
+        let (ips, placed) = tokio::join!(self.network(daemon), self.place(daemon));
+        match placed.and(ips) {
+            Ok(ips) => Ok(Networked { adopted: self, ips }),
             Err(error) => Err(self.fail(daemon, error).await),
         }
+    }
+
+    /// The pod's addresses; `None` in the host's network.
+    async fn network(&self, daemon: &Daemon) -> Result<Option<Vec<IpAddr>>, PodError> {
+        let Some(netns) = self.record.netns.clone() else {
+            return Ok(None);
+        };
+        let pod = network_pod(&self.plan, netns).map_err(|source| self.plan.refused(source))?;
+        let attached = daemon.cni.setup(&pod).await;
+        let attachment = attached.map_err(|source| PodError::Network {
+            action: "set up",
+            id: self.record.id.clone(),
+            source: Box::new(source),
+        })?;
+        Ok(Some(attachment.ips))
+    }
+
+    async fn place(&self, daemon: &Daemon) -> Result<(), PodError> {
+        let (id, init) = (&self.record.id, self.record.init_pid);
+        let driver = &daemon.cgroup_driver;
+        let made = driver.make(&daemon.cgroup_root, &self.plan.place, id, init);
+        made.await.map_err(|source| PodError::Scope {
+            id: id.clone(),
+            source,
+        })
     }
 
     /// Undoes everything and returns the error, with what could not be undone.
     async fn fail(self, daemon: &Daemon, error: PodError) -> PodError {
         let remains = Remains::of(&self.record, Some(self.shim.client), daemon);
-        match give_back(daemon, remains).await {
-            Ok(()) => {
-                cgroup::remove_own(
-                    &daemon.cgroup_root,
-                    &self.record.cgroup_parent,
-                    &self.record.id,
-                );
-                discard(&daemon.layout, &self.record.id);
-            }
+        let record = &self.record;
+        let given_back = give_back(daemon, remains).await;
+        match given_back.and_then(|()| discard(&daemon.layout, &record.id)) {
+            Ok(()) => cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id),
             // The record stays, so the next start of the daemon tries again.
             Err(undo) => tracing::error!(
                 pod = %self.record.id,
@@ -222,9 +242,8 @@ impl Networked {
         let plan = &adopted.plan;
         let written = files::write(&dir, &plan.facts.config, &plan.hostname, ips.as_deref());
         adopted.record.ips = ips.unwrap_or_default();
-        adopted.record.state = State::Ready;
         let result = match written {
-            Ok(()) => adopted.record.write(&daemon.layout).map_err(PodError::from),
+            Ok(()) => adopted.write_last_record(daemon),
             Err(FilesError::Value(source)) => Err(plan.refused(source)),
             Err(FilesError::Write(path, source)) => Err(PodError::File {
                 action: "write",
@@ -281,7 +300,7 @@ fn network_pod(plan: &Plan, netns: PathBuf) -> Result<skiff_cni::Pod, SpecError>
         port_mappings,
         annotations: config.annotations.clone(),
         dns: files::dns(config),
-        cgroup_parent: Some(format!("/{}", plan.cgroup_parent.display())),
+        cgroup_parent: Some(format!("/{}", plan.place.path.display())),
     })
 }
 

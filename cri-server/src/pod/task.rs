@@ -17,15 +17,18 @@ use skiff_shim_proto::record::ExitRecord;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::error::PodError;
+use super::link::Link;
 use super::record::PodRecord;
 use super::start::{Plan, Started};
+use super::resources::Updated;
 use super::state::State;
 use super::view::{Facts, PodView, ShimView};
 use crate::container::stop::Stop;
 use crate::container::{self, ContainerError, ContainerView};
 use crate::daemon::Daemon;
 use crate::id::Id;
-use crate::shim::{Client, Events, Process, Shim, ShimError, ShimEvent};
+use crate::shim::connect::Found;
+use crate::shim::{ShimError, ShimEvent};
 use crate::store::PodName;
 
 /// Where an answer goes. Errors are shared because several requests may wait for one operation.
@@ -46,6 +49,12 @@ pub enum Command {
     StopContainer(Id, Duration, Answer<(), ContainerError>),
     /// Remove a container, by force when it runs.
     RemoveContainer(Id, Answer<(), ContainerError>),
+    /// Change a container's limits.
+    UpdateContainer(
+        Id,
+        Box<cri::LinuxContainerResources>,
+        Answer<(), ContainerError>,
+    ),
 }
 
 /// What everyone else holds of a pod.
@@ -68,6 +77,7 @@ impl PodHandle {
             ips: Vec::new(),
             netns: None,
             shim: None,
+            reason: None,
             containers: BTreeMap::new(),
         };
         let handle = Self {
@@ -88,6 +98,12 @@ impl PodHandle {
     /// What does not change.
     pub fn facts(&self) -> &Arc<Facts> {
         &self.facts
+    }
+
+    /// Its own ids, when it has a user namespace.
+    pub fn user_namespace(&self) -> Option<skiff_spec::UserNamespace> {
+        let namespaces = skiff_spec::pod_namespaces(&self.facts.config);
+        namespaces.ok().and_then(|namespaces| namespaces.user)
     }
 
     /// What a kubelet names it by.
@@ -139,7 +155,7 @@ pub async fn run_new(
                 namespace, name, ..
             } = handle.facts().metadata();
             tracing::info!(pod = %id, namespace, name, shim = shim.id, pid, "started");
-            let task = PodTask::new(daemon, Arc::clone(&handle), inbox, record, Some(shim));
+            let task = PodTask::new(daemon, Arc::clone(&handle), inbox, record, shim.into());
             task.publish();
             handle.started.send_replace(Some(Ok(())));
             task.live().await;
@@ -156,6 +172,10 @@ pub(super) struct Slot {
     pub(super) view: Arc<ContainerView>,
     pub(super) stop: Stop,
     pub(super) removing: bool,
+    /// What its dead shim left of it is being killed.
+    pub(super) burying: bool,
+    /// Its end is in no record yet: neither in the shim's nor in its own.
+    pub(super) unsaved: bool,
     pub(super) start_waiters: Vec<Answer<(), ContainerError>>,
     pub(super) stop_waiters: Vec<Answer<(), ContainerError>>,
     pub(super) remove_waiters: Vec<Answer<(), ContainerError>>,
@@ -167,6 +187,8 @@ impl Slot {
             view: Arc::new(view),
             stop: Stop::Idle,
             removing: false,
+            burying: false,
+            unsaved: false,
             start_waiters: Vec::new(),
             stop_waiters: Vec::new(),
             remove_waiters: Vec::new(),
@@ -183,13 +205,6 @@ pub(super) struct Creation {
     pub(super) exit: Option<ExitRecord>,
 }
 
-/// The pod's shim, while it lives.
-pub(super) struct LiveShim {
-    pub(super) client: Client,
-    events: Events,
-    process: Process,
-}
-
 /// What the task's own work has come to.
 pub(super) enum Done {
     Created(
@@ -199,8 +214,12 @@ pub(super) enum Done {
     Started(Id, Result<i64, ShimError>),
     Signalled(Id, Result<(), ShimError>),
     Removed(Id, Result<(), ContainerError>),
+    Updated(Id, Updated),
     Stopped(Result<(), PodError>),
-    Buried(Result<(), PodError>),
+    /// What the dead shim left of the pod itself, or of a container.
+    Buried(Option<Id>, Result<(), PodError>),
+    /// The search for the shim.
+    Sought(Option<Box<Found>>),
 }
 
 enum Input {
@@ -216,7 +235,11 @@ pub struct PodTask {
     pub(super) handle: Arc<PodHandle>,
     inbox: mpsc::UnboundedReceiver<Command>,
     pub(super) record: PodRecord,
-    pub(super) shim: Option<LiveShim>,
+    pub(super) link: Link,
+    /// Why the pod is not as it should be.
+    pub(super) reason: Option<String>,
+    /// When to write again what could not be written.
+    pub(super) save_at: Option<Instant>,
     pub(super) containers: BTreeMap<Id, Slot>,
     pub(super) creations: Vec<Creation>,
     work: FuturesUnordered<Pin<Box<dyn Future<Output = Done> + Send>>>,
@@ -234,26 +257,16 @@ impl PodTask {
         handle: Arc<PodHandle>,
         inbox: mpsc::UnboundedReceiver<Command>,
         record: PodRecord,
-        shim: Option<Shim>,
+        link: Link,
     ) -> Self {
-        let shim = shim.map(
-            |Shim {
-                 client,
-                 events,
-                 process,
-                 ..
-             }| LiveShim {
-                client,
-                events,
-                process,
-            },
-        );
         Self {
             daemon,
             handle,
             inbox,
             record,
-            shim,
+            link,
+            reason: None,
+            save_at: None,
             containers: BTreeMap::new(),
             creations: Vec::new(),
             work: FuturesUnordered::new(),
@@ -274,7 +287,10 @@ impl PodTask {
 
     /// Lives the life of a pod that an earlier daemon made. It is published at once, not when the
     /// future is first polled: recovery removes what no published pod has.
-    pub fn resume(self) -> impl Future<Output = ()> + Send {
+    pub fn resume(mut self) -> impl Future<Output = ()> + Send {
+        if matches!(self.link, Link::Gone) {
+            self.bury_containers();
+        }
         self.publish();
         self.handle.started.send_replace(Some(Ok(())));
         self.live()
@@ -285,7 +301,7 @@ impl PodTask {
             match self.next().await {
                 Input::Command(command) => self.command(command),
                 Input::Shim(ShimEvent::Event(event)) => self.shim_news(event),
-                Input::Shim(ShimEvent::Closed) => self.shim_lost(),
+                Input::Shim(ShimEvent::Closed) => self.hung_up(),
                 Input::Done(done) => self.done(done),
                 Input::Tick => self.tick(Instant::now()),
             }
@@ -297,13 +313,13 @@ impl PodTask {
             .containers
             .values()
             .filter_map(|slot| slot.stop.deadline());
-        let deadline = deadlines.min();
+        let deadline = deadlines.chain(self.save_at).min();
         let Self {
-            inbox, shim, work, ..
+            inbox, link, work, ..
         } = self;
         tokio::select! {
             Some(done) = work.next() => Input::Done(done),
-            event = next_event(shim.as_mut()) => Input::Shim(event),
+            event = link.event() => Input::Shim(event),
             Some(command) = inbox.recv() => Input::Command(command),
             () = until(deadline) => Input::Tick,
         }
@@ -317,16 +333,20 @@ impl PodTask {
             Command::StartContainer(id, answer) => self.start_container(&id, answer),
             Command::StopContainer(id, grace, answer) => self.stop_container(&id, grace, answer),
             Command::RemoveContainer(id, answer) => self.remove_container(&id, answer),
+            Command::UpdateContainer(id, change, answer) => {
+                self.update_container(&id, *change, answer);
+            }
         }
     }
 
-    fn shim_news(&mut self, event: ShimNews) {
+    pub(super) fn shim_news(&mut self, event: ShimNews) {
         match event {
             ShimNews::Started { id, started_at } => self.container_found_running(&id, started_at),
             ShimNews::Exited(record) => self.container_exited(record),
             ShimNews::Warning { id, message } => {
                 tracing::warn!(pod = %self.record.id, container = id, message, "shim warns");
             }
+            ShimNews::Broken { reason } => self.broken(reason),
             ShimNews::Ready { .. } => {}
         }
     }
@@ -337,29 +357,16 @@ impl PodTask {
             Done::Started(id, result) => self.container_started(&id, result),
             Done::Signalled(id, result) => self.container_signalled(&id, result),
             Done::Removed(id, result) => self.container_removed(&id, result),
+            Done::Updated(id, updated) => self.container_updated(&id, updated),
             Done::Stopped(result) => self.stopped(result),
-            Done::Buried(result) => self.buried(result),
+            Done::Buried(id, result) => self.buried(id, result),
+            Done::Sought(found) => self.sought(found.map(|found| *found)),
         }
     }
 
     /// Polls `work` beside the inbox until it is done.
     pub(super) fn begin(&self, work: impl Future<Output = Done> + Send + 'static) {
         self.work.push(Box::pin(work));
-    }
-
-    /// The connection to the pod's shim.
-    pub(super) fn client(&self) -> Option<Client> {
-        self.shim.as_ref().map(|shim| shim.client.clone())
-    }
-
-    /// Lets go of a shim that has ended, or has hung up and is of no use any more.
-    pub(super) fn drop_shim(&mut self) {
-        if let Some(LiveShim { mut process, .. }) = self.shim.take() {
-            tokio::spawn(async move {
-                process.kill();
-                process.ended().await;
-            });
-        }
     }
 
     /// Lets readers see the pod as it is now.
@@ -370,30 +377,23 @@ impl PodTask {
             state: self.record.state,
             ips: self.record.ips.clone(),
             netns: self.record.netns.clone(),
-            shim: self.shim.as_ref().map(|shim| ShimView {
-                client: shim.client.clone(),
-                pid: self.record.shim.process.pid,
-            }),
+            shim: match &self.link {
+                Link::Gone => None,
+                Link::Up(_) | Link::Sought => Some(ShimView {
+                    id: self.record.shim.id.clone(),
+                    pid: self.record.shim.process.pid,
+                    client: self.client().ok(),
+                }),
+            },
+            reason: match self.client() {
+                Err(error @ ShimError::Unreached { .. }) => Some(error.to_string()),
+                _ => self.reason.clone(),
+            },
             containers: containers
                 .map(|(id, slot)| (id.clone(), slot.view.clone()))
                 .collect(),
         };
         self.handle.view.store(Arc::new(view));
-    }
-}
-
-async fn next_event(shim: Option<&mut LiveShim>) -> ShimEvent {
-    let Some(LiveShim {
-        events, process, ..
-    }) = shim
-    else {
-        std::future::pending().await
-    };
-    tokio::select! {
-        // What it said before its end comes first.
-        biased;
-        Some(event) = events.recv() => event,
-        () = process.ended() => ShimEvent::Closed,
     }
 }
 

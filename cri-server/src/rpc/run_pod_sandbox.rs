@@ -10,6 +10,7 @@ use crate::daemon::Daemon;
 use crate::id::Id;
 use crate::pod::start::{Plan, refused};
 use crate::pod::{Facts, PodError, PodHandle, State, task};
+use crate::store::Taken;
 
 /// Makes a pod, or joins the request that is making it, or returns the one that stands: a client
 /// that lost its answer asks again with the same metadata. The work goes on when the client does
@@ -31,7 +32,7 @@ pub async fn handle(
     let plan = Plan::new(daemon, Arc::clone(&facts))
         .map_err(|e| Arc::new(refused(&facts.metadata(), e)))?;
     let (pod, inbox) = PodHandle::new(Arc::clone(&facts));
-    let pod = match daemon.store.reserve(pod.name(), &pod) {
+    let pod = match daemon.store.claim(pod.name(), &pod) {
         Ok(()) => {
             tokio::spawn(task::run_new(
                 Arc::clone(daemon),
@@ -41,7 +42,8 @@ pub async fn handle(
             ));
             pod
         }
-        Err(holder) => joined(holder, &facts)?,
+        Err(Taken::Name(holder)) => joined(holder, &facts)?,
+        Err(Taken::Ids(holder)) => return Err(in_use(&holder, &facts)),
     };
     pod.started().await?;
     Ok(RunPodSandboxResponse {
@@ -73,6 +75,19 @@ fn joined(holder: Arc<PodHandle>, facts: &Facts) -> Result<Arc<PodHandle>, RpcEr
         why,
     })
     .into())
+}
+
+fn in_use(holder: &PodHandle, facts: &Facts) -> RpcError {
+    let PodSandboxMetadata {
+        name, namespace, ..
+    } = facts.metadata();
+    let holder = holder.id().clone();
+    Arc::new(PodError::HostIds {
+        namespace,
+        name,
+        holder,
+    })
+    .into()
 }
 
 fn check_metadata(metadata: Option<&PodSandboxMetadata>) -> Result<(), RpcError> {
