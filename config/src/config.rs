@@ -63,20 +63,24 @@ impl Default for Config {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CgroupDriver {
-    /// skiff makes directories below /sys/fs/cgroup itself.
+    /// systemd where it is PID 1, cgroupfs elsewhere.
     #[default]
+    Auto,
+    /// skiff asks systemd for a scope for each pod.
+    Systemd,
+    /// skiff makes directories below /sys/fs/cgroup itself.
     Cgroupfs,
 }
 
 impl<'de> Deserialize<'de> for CgroupDriver {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         match String::deserialize(deserializer)?.as_str() {
+            "auto" => Ok(Self::Auto),
+            "systemd" => Ok(Self::Systemd),
             "cgroupfs" => Ok(Self::Cgroupfs),
-            "systemd" => Err(D::Error::custom(
-                "the systemd driver is not built yet; set \"cgroupfs\", and the kubelet will \
-                 follow",
-            )),
-            other => Err(D::Error::custom(format!("{other:?} is not \"cgroupfs\""))),
+            other => Err(D::Error::custom(format!(
+                "{other:?} is none of \"auto\", \"systemd\" and \"cgroupfs\""
+            ))),
         }
     }
 }

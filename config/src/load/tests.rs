@@ -84,8 +84,8 @@ fn errors_name_file_line_and_key() {
             "f.toml:1: listen: \"/run/x\" is not of the form unix:///path",
         ),
         (
-            "cgroup_driver = 'systemd'",
-            "f.toml:1: cgroup_driver: the systemd driver is not built",
+            "cgroup_driver = 'cgroupsfs'",
+            "f.toml:1: cgroup_driver: \"cgroupsfs\" is none of",
         ),
         (
             "[container]\ndefault_capabilities = [\n'CHOWN',\n'CHOWNS']",

@@ -31,8 +31,9 @@ impl From<ExitRecord> for Exit {
         };
         let (reason, message) = match record.start_error {
             Some(message) => ("StartError", message),
-            None if record.oom_killed => ("OOMKilled", String::new()),
+            // One that went on after the kernel had killed a child of it, and ended well.
             None if record.code == 0 => ("Completed", String::new()),
+            None if record.oom_killed => ("OOMKilled", String::new()),
             None => ("Error", String::new()),
         };
         Self {
@@ -106,6 +107,10 @@ mod tests {
             signal: 9,
             ..record(137)
         };
+        let survivor = ExitRecord {
+            oom_killed: true,
+            ..record(0)
+        };
         let start = ExitRecord {
             start_error: Some("exec /x".into()),
             ..record(127)
@@ -115,6 +120,7 @@ mod tests {
             (record(1), "Error", ""),
             (record(143), "Error", ""),
             (oom, "OOMKilled", ""),
+            (survivor, "Completed", ""),
             (start, "StartError", "exec /x"),
         ] {
             let code = record.code;

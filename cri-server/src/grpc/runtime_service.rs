@@ -114,6 +114,12 @@ service! {
         remove_container "RemoveContainer" Change
             (RemoveContainerRequest) -> RemoveContainerResponse,
             |r| container(&r.container_id), rpc::remove_container::handle;
+        update_container_resources "UpdateContainerResources" Change
+            (UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse,
+            |r| container(&r.container_id), rpc::update_container_resources::handle;
+        update_pod_sandbox_resources "UpdatePodSandboxResources" Change
+            (UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse,
+            |r| pod(&r.pod_sandbox_id), rpc::update_pod_sandbox_resources::handle;
         container_status "ContainerStatus" Read
             (ContainerStatusRequest) -> ContainerStatusResponse,
             |r| container(&r.container_id), rpc::container_status::handle;
@@ -135,8 +141,6 @@ service! {
             |_| String::new(), rpc::stream_containers::handle;
     }
     unbuilt {
-        update_container_resources "UpdateContainerResources"
-            (UpdateContainerResourcesRequest) -> UpdateContainerResourcesResponse;
         exec "Exec" (ExecRequest) -> ExecResponse;
         attach "Attach" (AttachRequest) -> AttachResponse;
         port_forward "PortForward" (PortForwardRequest) -> PortForwardResponse;
@@ -155,8 +159,6 @@ service! {
             (ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse;
         list_pod_sandbox_metrics "ListPodSandboxMetrics"
             (ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse;
-        update_pod_sandbox_resources "UpdatePodSandboxResources"
-            (UpdatePodSandboxResourcesRequest) -> UpdatePodSandboxResourcesResponse;
     }
     unbuilt_streams {
         stream_container_stats "StreamContainerStats" StreamContainerStatsStream

@@ -4,11 +4,13 @@ use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Capability;
 use rustix::fs::{Access, access};
-use skiff_config::Config;
+use skiff_config::{CgroupDriver, Config};
 
 use super::Host;
 use super::filesystem::{self, Kind};
 use super::kernel::Version;
+use crate::cgroup_driver::Driver;
+use crate::systemd;
 
 /// Oldest kernel that skiff is tested on.
 const OLDEST: Version = Version {
@@ -192,6 +194,7 @@ fn cgroups(host: &Host) -> Vec<Finding> {
 /// What the configuration points to. `daemon` is where skiffd's program is or would be.
 pub fn files(config: &Config, kernel: Version, daemon: &Path) -> Vec<Finding> {
     vec![
+        cgroup_driver(config.cgroup_driver),
         shim(&config.runtime.shim.path(daemon)),
         directory("root directory", &config.root),
         directory("state directory", &config.state),
@@ -199,6 +202,26 @@ pub fn files(config: &Config, kernel: Version, daemon: &Path) -> Vec<Finding> {
         space(&config.root),
         tmpfs(kernel),
     ]
+}
+
+fn cgroup_driver(configured: CgroupDriver) -> Finding {
+    /// Where the system bus listens (dbus-daemon(1)).
+    const BUS: &str = "/run/dbus/system_bus_socket";
+    let name = "cgroup driver";
+    match Driver::new(configured) {
+        Driver::Cgroupfs if systemd::is_booted() => Finding::warning(
+            name,
+            "cgroupfs, where systemd runs",
+            "set cgroup_driver = \"auto\": one hierarchy should have one manager",
+        ),
+        Driver::Cgroupfs => Finding::fine(name, "cgroupfs"),
+        Driver::Systemd(_) if Path::new(BUS).exists() => Finding::fine(name, "systemd"),
+        Driver::Systemd(_) => Finding::missing(
+            name,
+            format!("systemd, but no bus at {BUS}"),
+            "install and start dbus, or set cgroup_driver = \"cgroupfs\"",
+        ),
+    }
 }
 
 fn shim(path: &Path) -> Finding {

@@ -27,6 +27,8 @@ pub mod stop_pod_sandbox;
 pub mod stream_containers;
 pub mod stream_images;
 pub mod stream_pod_sandboxes;
+pub mod update_container_resources;
+pub mod update_pod_sandbox_resources;
 pub mod update_runtime_config;
 pub mod version;
 

@@ -1,22 +1,17 @@
 //! RuntimeConfig: tells a kubelet which cgroup driver to use itself.
 
-use skiff_cri::v1::{
-    CgroupDriver, LinuxRuntimeConfiguration, RuntimeConfigRequest, RuntimeConfigResponse,
-};
+use skiff_cri::v1::{LinuxRuntimeConfiguration, RuntimeConfigRequest, RuntimeConfigResponse};
 
 use super::RpcError;
 use crate::daemon::Daemon;
 
-/// Answers from the configuration; the same for the life of the daemon.
+/// Answers with what was chosen at the start; the same for the life of the daemon.
 pub async fn handle(
     daemon: &Daemon,
     _: RuntimeConfigRequest,
 ) -> Result<RuntimeConfigResponse, RpcError> {
-    let driver = match daemon.config.cgroup_driver {
-        skiff_config::CgroupDriver::Cgroupfs => CgroupDriver::Cgroupfs,
-    };
     let linux = LinuxRuntimeConfiguration {
-        cgroup_driver: driver.into(),
+        cgroup_driver: daemon.cgroup_driver.to_cri().into(),
     };
     Ok(RuntimeConfigResponse { linux: Some(linux) })
 }
