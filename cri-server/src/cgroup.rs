@@ -10,7 +10,7 @@ use crate::id::Id;
 use crate::layout::CGROUP_PREFIX;
 
 /// Parent of the cgroups of pods whose request names none, below the root of the hierarchy.
-const OWN: &str = "skiff";
+pub const OWN: &str = "skiff";
 /// How often an emptying cgroup is looked at.
 const LOOK: Duration = Duration::from_millis(5);
 /// How long a cgroup may take to become empty after its processes were killed.
@@ -55,12 +55,17 @@ pub fn name(id: &Id) -> String {
 /// Kills every process in a cgroup and its descendants and removes them. One that does not exist
 /// is fine. `Ok(false)`: the processes do not end.
 pub async fn kill(cgroup: &Path) -> io::Result<bool> {
+    kill_within(cgroup, PATIENCE).await
+}
+
+/// The same, with another patience.
+pub async fn kill_within(cgroup: &Path, patience: Duration) -> io::Result<bool> {
     match std::fs::write(cgroup.join("cgroup.kill"), "1") {
         Ok(()) => {}
         Err(e) if is_gone(&e) => return Ok(true),
         Err(e) => return Err(e),
     }
-    let give_up = Instant::now() + PATIENCE;
+    let give_up = Instant::now() + patience;
     while Instant::now() < give_up {
         match remove(cgroup) {
             Ok(()) => return Ok(true),

@@ -147,6 +147,14 @@ pub fn append<R: Record>(path: &Path, record: &R) -> Result<(), RecordError> {
         .map_err(failed("shorten record", path))
 }
 
+/// Removes the record at `path`. One that does not exist is fine.
+pub fn remove(path: &Path) -> Result<(), RecordError> {
+    match fs::remove_file(path) {
+        Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("remove record", path)(e)),
+        _ => Ok(()),
+    }
+}
+
 /// Reads the record at `path`.
 pub fn read<R: Record>(path: &Path) -> Result<(R::Birth, R), RecordError> {
     let text = fs::read(path).map_err(failed("read record", path))?;

@@ -359,3 +359,28 @@ fn lists_tell_what_a_kubelet_reads() {
     });
     assert_eq!(got[0].id, d);
 }
+
+#[test]
+fn an_exit_that_overtakes_the_creation_is_not_lost() {
+    let node = Node::new();
+    let daemon = node.start();
+    let pod = daemon.run_pod(&host_pod("a")).unwrap();
+    node.shims.script.lock().unwrap().stillborn = Some(5);
+    let c = daemon.create(&pod, &container("c")).unwrap();
+    let status = daemon.wait_for(&c, cri::ContainerState::ContainerExited);
+    assert_eq!(status.exit_code, 5);
+}
+
+#[test]
+fn the_log_directory_is_made() {
+    let node = Node::new();
+    let daemon = node.start();
+    let mut config = host_pod("a");
+    let logs = node.path("logs/pod");
+    config.log_directory = logs.to_str().unwrap().into();
+    let pod = daemon.run_pod(&config).unwrap();
+    let mut logged = container("c");
+    logged.log_path = "c/0.log".into();
+    daemon.create(&pod, &logged).unwrap();
+    assert!(logs.join("c").is_dir());
+}

@@ -240,3 +240,205 @@ fn a_container_record_that_cannot_be_read_costs_only_that_container() {
     );
     daemon.create(&id, &container("torn")).unwrap();
 }
+
+/// The daemon dies between its call and the shim's answer: the next one saw the container before
+/// it ran.
+#[test]
+fn a_start_that_comes_through_after_the_daemon_died_is_heard_of() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.run_pod(&host_pod("a")).unwrap();
+    let c = daemon.create(&id, &container("c")).unwrap();
+    node.shims.script.lock().unwrap().silent_start = true;
+    daemon.block_on(async {
+        use skiff_cri::v1::runtime_service_server::RuntimeService;
+        let request = cri::StartContainerRequest {
+            container_id: c.clone(),
+        };
+        let call = daemon.service.start_container(tonic::Request::new(request));
+        let patience = std::time::Duration::from_millis(200);
+        assert!(tokio::time::timeout(patience, call).await.is_err());
+    });
+    daemon.kill();
+    let daemon = node.start();
+    let created = cri::ContainerState::ContainerCreated;
+    assert_eq!(daemon.status(&c).unwrap().state(), created);
+    node.shims.come_through(&id, &c);
+    let status = daemon.wait_for(&c, cri::ContainerState::ContainerRunning);
+    assert_eq!(status.started_at, 1_000);
+    daemon.kill();
+    assert_eq!(node.start().status(&c).unwrap().started_at, 1_000);
+}
+
+/// The daemon dies while a plugin detaches the pod: it must not be taken for a ready one.
+#[test]
+fn a_stop_is_recorded_before_it_begins() {
+    let node = Node::new();
+    node.network(&format!("[ $CNI_COMMAND = DEL ] && sleep 5\n{PLUGIN}"));
+    let daemon = node.start();
+    let id = daemon.run_pod(&pod("a")).unwrap();
+    daemon.block_on(async {
+        use skiff_cri::v1::runtime_service_server::RuntimeService;
+        let request = cri::StopPodSandboxRequest {
+            pod_sandbox_id: id.clone(),
+        };
+        let call = daemon
+            .service
+            .stop_pod_sandbox(tonic::Request::new(request));
+        let patience = std::time::Duration::from_millis(300);
+        assert!(tokio::time::timeout(patience, call).await.is_err());
+    });
+    daemon.kill();
+    assert_eq!(node.shims.pods(), [id.as_str()], "it had not been stopped");
+    node.network(PLUGIN);
+    let daemon = node.start();
+    let not_ready = cri::PodSandboxState::SandboxNotready;
+    assert_eq!(daemon.pod_status(&id).unwrap().state(), not_ready);
+    let created = daemon.create(&id, &container("c"));
+    refused(created, Code::FailedPrecondition, "not ready");
+    daemon.remove_pod(&id).unwrap();
+    assert_eq!(node.left(), Vec::<String>::new());
+}
+
+/// A disk that fails for a moment must not cost a pod its life.
+#[test]
+fn recovery_refuses_to_start_when_records_cannot_be_listed_or_read() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.run_pod(&host_pod("a")).unwrap();
+    let c = daemon.create(&id, &container("c")).unwrap();
+    daemon.start(&c).unwrap();
+    daemon.kill();
+    let records = [
+        node.path(&format!("root/state/pods/{id}.json")),
+        node.path(&format!("root/state/containers/{c}.json")),
+        node.path("root/state/pods"),
+        node.path("root/state/containers"),
+    ];
+    for path in &records {
+        let aside = path.with_extension("aside");
+        // What cannot be read, and says another thing than "no such file".
+        let spoil = || {
+            std::fs::rename(path, &aside).unwrap();
+            std::os::unix::fs::symlink(path, path).unwrap();
+        };
+        let error = node.try_start("this boot", spoil).err().expect("a refusal");
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+        assert_eq!(node.shims.pods(), [id.as_str()]);
+        assert!(node.shims.log().is_empty(), "{:?}", node.shims.log());
+        std::fs::remove_file(path).unwrap();
+        std::fs::rename(&aside, path).unwrap();
+    }
+    let daemon = node.start();
+    let running = cri::ContainerState::ContainerRunning;
+    assert_eq!(daemon.status(&c).unwrap().state(), running);
+}
+
+/// What the sweep takes for nobody's is what no pod has that readers see.
+#[test]
+fn what_a_pod_holds_is_there_after_recovery() {
+    let node = Node::new();
+    node.network(PLUGIN);
+    let daemon = node.start();
+    let id = daemon.run_pod(&pod("a")).unwrap();
+    let c = daemon.create(&id, &container("c")).unwrap();
+    daemon.kill();
+    let snapshot = node.path("root/snapshots").join(&c);
+    std::fs::create_dir_all(&snapshot).unwrap();
+    let held = [
+        snapshot,
+        node.path(&format!("netns/skiff-{}", &id[..12])),
+        node.path(&format!("root/cni/{id}.json")),
+        node.path(&format!("state/pods/{id}")),
+    ];
+    for _ in 0..3 {
+        node.start().kill();
+        for path in &held {
+            assert!(path.exists(), "{}", path.display());
+        }
+    }
+    assert_eq!(node.shims.pods(), [id]);
+}
+
+#[test]
+fn of_two_pods_with_one_name_the_one_that_is_ready_stays() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.run_pod(&host_pod("a")).unwrap();
+    daemon.kill();
+    let records = node.path("root/state/pods");
+    let record = std::fs::read_to_string(records.join(format!("{id}.json"))).unwrap();
+    let other = "f".repeat(64);
+    // Newer, and of a shim that is long gone.
+    let other_record = record
+        .replace(&id, &other)
+        .replace("\"pid\":", "\"pid\":99")
+        .replace("\"created_at\":1", "\"created_at\":2");
+    std::fs::write(records.join(format!("{other}.json")), other_record).unwrap();
+    let daemon = node.start();
+    assert_eq!(daemon.pods(), [id.as_str()]);
+    assert_eq!(entries(&records), [format!("{id}.json")]);
+    let ready = cri::PodSandboxState::SandboxReady;
+    assert_eq!(daemon.pod_status(&id).unwrap().state(), ready);
+}
+
+/// Two daemons with different directories share the host's cgroups and network namespaces.
+#[test]
+fn another_daemons_pods_are_not_swept_away() {
+    let node = Node::new();
+    node.network(PLUGIN);
+    let daemon = node.start();
+    let id = daemon.run_pod(&pod("a")).unwrap();
+    let c = daemon.create(&id, &container("c")).unwrap();
+    let cgroup = node.path(&format!("cgroup/skiff/{id}/skiff-{c}"));
+    let netns = node.path(&format!("netns/skiff-{}", &id[..12]));
+    std::fs::create_dir_all(&cgroup).unwrap();
+    let neighbour = node.neighbour();
+    let lost = "e".repeat(64);
+    let lost_netns = node.path(&format!("netns/skiff-{}", &lost[..12]));
+    std::fs::write(&lost_netns, "").unwrap();
+    std::fs::create_dir_all(node.path("root2/state/quarantine")).unwrap();
+    std::fs::write(
+        node.path(&format!("root2/state/quarantine/{lost}.json")),
+        "",
+    )
+    .unwrap();
+    let second = neighbour.start();
+    assert!(second.pods().is_empty());
+    assert_eq!(entries(&cgroup), Vec::<String>::new(), "nothing was killed");
+    assert!(netns.exists() && cgroup.exists());
+    assert!(!lost_netns.exists(), "what is its own is removed");
+    assert_eq!(node.shims.pods(), [id.as_str()]);
+    daemon.start(&c).unwrap();
+}
+
+/// A removal that cannot remove the record must not be told to have succeeded.
+#[test]
+fn a_pod_whose_record_stays_is_not_removed() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.run_pod(&host_pod("a")).unwrap();
+    let c = daemon.create(&id, &container("c")).unwrap();
+    for (record, remove) in [
+        (
+            format!("root/state/containers/{c}.json"),
+            &(|| daemon.remove(&c)) as &dyn Fn() -> Result<(), tonic::Status>,
+        ),
+        (
+            format!("root/state/pods/{id}.json"),
+            &(|| daemon.remove_pod(&id)),
+        ),
+    ] {
+        let (path, aside) = (node.path(&record), node.path("aside"));
+        std::fs::rename(&path, &aside).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        refused(remove(), Code::Internal, &record);
+        std::fs::remove_dir(&path).unwrap();
+        std::fs::rename(&aside, &path).unwrap();
+        remove().unwrap();
+    }
+    assert_eq!(node.left(), Vec::<String>::new());
+}

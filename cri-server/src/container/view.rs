@@ -1,20 +1,23 @@
 //! What readers see of a container.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
 use skiff_cri::v1 as cri;
 
+use super::image_volumes::reported;
 use super::record::{ContainerRecord, UserRecord};
 use super::state::State;
 use crate::id::Id;
+use crate::record::Request;
 
 /// The reason given for a container of which nobody can tell how it is.
 const UNKNOWN: &str = "ContainerStatusUnknown";
 
-/// What does not change in a container's life.
-#[derive(Debug)]
+/// What does not change in a container's life, unless its limits are changed.
+#[derive(Debug, Clone)]
 pub struct Facts {
     /// Container id.
     pub id: Id,
@@ -28,6 +31,8 @@ pub struct Facts {
     pub image_id: String,
     /// Name of its image as the user knows it.
     pub image: String,
+    /// Ids of the images of its image volumes, by their paths in it.
+    pub image_volumes: BTreeMap<PathBuf, String>,
     /// Its cgroup directory.
     pub cgroup: PathBuf,
     /// Its log.
@@ -36,6 +41,8 @@ pub struct Facts {
     pub user: UserRecord,
     /// Number of the signal that asks it to stop.
     pub stop_signal: i32,
+    /// Its limits, once they have been changed.
+    pub resources: Option<cri::LinuxContainerResources>,
     /// Its specification as far as an exec needs it: the process.
     pub process: Spec,
 }
@@ -43,19 +50,43 @@ pub struct Facts {
 impl Facts {
     /// The facts of a record, its request and its specification.
     pub fn new(record: &ContainerRecord, config: cri::ContainerConfig, spec: Spec) -> Self {
-        Self {
+        let facts = Self {
             id: record.id.clone(),
             pod: record.pod.clone(),
             config,
             created_at: record.created_at,
             image_id: record.image_id.clone(),
             image: record.image.clone(),
+            image_volumes: record.image_volumes.clone(),
             cgroup: record.cgroup.clone(),
             log_path: record.log_path.clone(),
             user: record.user.clone(),
             stop_signal: record.stop_signal,
+            resources: None,
             process: only_process(spec),
+        };
+        match record.resources.clone() {
+            Some(Request(resources)) => facts.with_resources(resources),
+            None => facts,
         }
+    }
+
+    /// With other limits, which an exec's process has, too.
+    pub fn with_resources(mut self, resources: cri::LinuxContainerResources) -> Self {
+        let score = i32::try_from(resources.oom_score_adj).ok();
+        if let Some(mut process) = self.process.process().clone() {
+            process.set_oom_score_adj(score.or(process.oom_score_adj()));
+            self.process.set_process(Some(process));
+        }
+        self.resources = Some(resources);
+        self
+    }
+
+    /// The limits asked for.
+    pub fn resources(&self) -> Option<&cri::LinuxContainerResources> {
+        let linux = self.config.linux.as_ref();
+        let asked = || linux.and_then(|linux| linux.resources.as_ref());
+        self.resources.as_ref().or_else(asked)
     }
 
     /// Its record in a state.
@@ -67,10 +98,12 @@ impl Facts {
             created_at: self.created_at,
             image_id: self.image_id.clone(),
             image: self.image.clone(),
+            image_volumes: self.image_volumes.clone(),
             cgroup: self.cgroup.clone(),
             log_path: self.log_path.clone(),
             user: self.user.clone(),
             stop_signal: self.stop_signal,
+            resources: self.resources.clone().map(Request),
             state: state.clone(),
         }
     }
@@ -151,7 +184,6 @@ impl ContainerView {
             State::Unknown { started_at, why } => (*started_at, 0, 0, UNKNOWN, &**why),
             State::Creating | State::Created { .. } | State::Starting { .. } => (0, 0, 0, "", ""),
         };
-        let linux = facts.config.linux.as_ref();
         cri::ContainerStatus {
             id: facts.id.to_string(),
             metadata: Some(facts.metadata()),
@@ -166,17 +198,15 @@ impl ContainerView {
             message: message.into(),
             labels: facts.config.labels.clone(),
             annotations: facts.config.annotations.clone(),
-            mounts: facts.config.mounts.clone(),
+            mounts: reported(&facts.config.mounts, &facts.image_volumes),
             log_path: facts
                 .log_path
                 .as_ref()
                 .map_or_else(String::new, |path| path.to_string_lossy().into_owned()),
-            resources: linux
-                .and_then(|linux| linux.resources.clone())
-                .map(|resources| cri::ContainerResources {
-                    linux: Some(resources),
-                    windows: None,
-                }),
+            resources: facts.resources().map(|resources| cri::ContainerResources {
+                linux: Some(resources.clone()),
+                windows: None,
+            }),
             image_id: facts.image_id.clone(),
             user: Some(cri::ContainerUser {
                 linux: Some(self.user()),

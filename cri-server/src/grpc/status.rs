@@ -21,6 +21,8 @@ fn code(error: &RpcError) -> Code {
     match error {
         RpcError::Invalid { .. } | RpcError::Ambiguous(_) => Code::InvalidArgument,
         RpcError::NoPod(_) | RpcError::NoContainer(_) => Code::NotFound,
+        RpcError::NotReady(_) => Code::FailedPrecondition,
+        RpcError::Streaming(_) => Code::ResourceExhausted,
         RpcError::Pod(error) => pod(error),
         RpcError::Container(error) => container(error),
         RpcError::Pull(error) => pull(error),

@@ -12,12 +12,16 @@ use crate::container::state::{Denied, Event, step};
 use crate::container::stop::{Action, Stop};
 use crate::container::{ContainerError, ContainerView, Exit, State};
 use crate::id::Id;
+use crate::record::RecordError;
 use crate::shim::ShimError;
 
 const SIGKILL: i32 = 9;
+/// Pause before a record that could not be written is written again.
+const SAVE_PAUSE: Duration = Duration::from_secs(1);
 
 impl PodTask {
     pub(super) fn start_container(&mut self, id: &Id, answer: Answer<(), ContainerError>) {
+        let client = self.client();
         // Dropping the answer says that there is no such container.
         let Some(slot) = self.containers.get_mut(id) else {
             return;
@@ -26,9 +30,8 @@ impl PodTask {
             Ok(_) if slot.removing => Err(Denied::NotRunning),
             result => result,
         };
-        let client = self.shim.as_ref().map(|shim| shim.client.clone());
         match (started, client) {
-            (Ok(state), Some(client)) => {
+            (Ok(state), Ok(client)) => {
                 slot.set(state);
                 slot.start_waiters.push(answer);
                 let id = id.clone();
@@ -37,10 +40,7 @@ impl PodTask {
                     Done::Started(id, result)
                 });
             }
-            (Ok(_), None) => {
-                let source = ShimError::Gone {
-                    shim: self.record.shim.id.clone(),
-                };
+            (Ok(_), Err(source)) => {
                 let error = ContainerError::Shim {
                     action: "start",
                     id: id.clone(),
@@ -104,7 +104,10 @@ impl PodTask {
         // News of an end may overtake the end of the container's own creation.
         match self.creations.iter_mut().find(|made| made.id == id) {
             Some(creation) => creation.exit = Some(record),
-            None => self.apply(&id, Event::Ended(record.into())),
+            None => {
+                self.apply(&id, Event::Ended(record.into()));
+                self.keep_exit(&id);
+            }
         }
     }
 
@@ -140,9 +143,13 @@ impl PodTask {
             slot.stop = stop;
             self.act(&id, action);
         }
+        if self.save_at.is_some_and(|at| at <= now) {
+            self.save_exits(now);
+        }
     }
 
     fn act(&mut self, id: &Id, action: Option<Action>) {
+        let client = self.client();
         let Some(slot) = self.containers.get_mut(id) else {
             return;
         };
@@ -159,8 +166,16 @@ impl PodTask {
                 return;
             }
         };
-        // Without a shim its end is being dealt with, and with it the container's.
-        let Some(client) = self.client() else { return };
+        let client = match client {
+            Ok(client) => client,
+            // Its end is being dealt with, and with it the container's.
+            Err(ShimError::Gone { .. }) => return,
+            Err(source) => {
+                let (action, id) = ("stop", id.clone());
+                slot.stop_failed(ContainerError::Shim { action, id, source });
+                return;
+            }
+        };
         let id = id.clone();
         self.begin(async move {
             let result = client.kill(id.as_str(), signal, all).await;
@@ -192,15 +207,38 @@ impl PodTask {
     pub(super) fn settle_exit(&mut self, id: &Id, unknown: fn(Option<i64>, i64) -> Exit) {
         let path = self.daemon.layout.container_exit(id);
         let recorded = crate::container::record::read_exit(&path);
-        let started_at = match self.containers.get(id).map(|slot| &slot.view.state) {
-            Some(State::Running { started_at, .. }) => Some(*started_at),
-            _ => None,
-        };
-        let known = recorded.is_some();
+        let started_at = self.containers.get(id).map(|slot| slot.view.state.started_at());
+        let started_at = started_at.filter(|at| *at > 0);
         let exit = recorded.unwrap_or_else(|| unknown(started_at, clock::now()));
         self.apply(id, Event::Ended(exit));
-        if !known {
-            self.save_container(id);
+        self.keep_exit(id);
+    }
+
+    /// Sees to it that the end of a container is on disk: in the shim's record, or else, when the
+    /// shim could not write it or was not there to, in the container's own.
+    pub(super) fn keep_exit(&mut self, id: &Id) {
+        let is_recorded = self.daemon.layout.container_exit(id).exists();
+        if !is_recorded && !self.save_container(id) {
+            self.save_at = Some(Instant::now() + SAVE_PAUSE);
+            if let Some(slot) = self.containers.get_mut(id) {
+                slot.unsaved = true;
+            }
+        }
+    }
+
+    /// Tries again to write what could not be written.
+    fn save_exits(&mut self, now: Instant) {
+        let unsaved = self.containers.iter().filter(|(_, slot)| slot.unsaved);
+        let unsaved: Vec<Id> = unsaved.map(|(id, _)| id.clone()).collect();
+        self.save_at = None;
+        for id in unsaved {
+            let recorded = self.daemon.layout.container_exit(&id).exists();
+            let saved = recorded || self.write_container(&id).is_ok();
+            if !saved {
+                self.save_at = Some(now + SAVE_PAUSE);
+            } else if let Some(slot) = self.containers.get_mut(&id) {
+                slot.unsaved = false;
+            }
         }
     }
 
@@ -209,6 +247,7 @@ impl PodTask {
         let Some(slot) = self.containers.get_mut(id) else {
             return;
         };
+        let had_ended = slot.view.state.exit().is_some();
         match step(&slot.view.state, event) {
             Ok(state) => slot.set(state),
             Err(denied) => {
@@ -217,7 +256,7 @@ impl PodTask {
             }
         }
         let ended = slot.view.state.exit().is_some();
-        if let Some(exit) = slot.view.state.exit() {
+        if let Some(exit) = slot.view.state.exit().filter(|_| !had_ended) {
             let (code, reason) = (exit.code, &exit.reason);
             tracing::info!(container = %id, pod = %self.record.id, code, reason, "ended");
         }
@@ -235,18 +274,23 @@ impl PodTask {
         }
     }
 
-    fn save_container(&self, id: &Id) {
-        let Some(slot) = self.containers.get(id) else {
-            return;
-        };
-        let record = slot
-            .view
-            .facts
-            .record(&self.daemon.boot_id, &slot.view.state);
-        if let Err(error) = record.write(&self.daemon.layout) {
-            let error = crate::telemetry::chain(&error);
+    /// Writes a container's record; whether that worked.
+    pub(super) fn save_container(&self, id: &Id) -> bool {
+        let written = self.write_container(id);
+        if let Err(error) = &written {
+            let error = crate::telemetry::chain(error);
             tracing::error!(container = %id, error, "the container's record cannot be written");
         }
+        written.is_ok()
+    }
+
+    fn write_container(&self, id: &Id) -> Result<(), RecordError> {
+        let Some(slot) = self.containers.get(id) else {
+            return Ok(());
+        };
+        let facts = &slot.view.facts;
+        let record = facts.record(&self.daemon.boot_id, &slot.view.state);
+        record.write(&self.daemon.layout)
     }
 }
 
@@ -256,7 +300,7 @@ impl Slot {
         self.view = Arc::new(ContainerView { facts, state });
     }
 
-    fn stop_failed(&mut self, error: ContainerError) {
+    pub(super) fn stop_failed(&mut self, error: ContainerError) {
         self.stop = Stop::Idle;
         let error = Arc::new(error);
         for waiter in self.stop_waiters.drain(..) {

@@ -44,7 +44,8 @@ impl PodTask {
         let cri::ContainerMetadata { name, attempt } = config.metadata.clone().unwrap_or_default();
         let pod = self.record.id.clone();
         if self.record.state != PodState::Ready || self.removal.is_some() {
-            return Err(ContainerError::PodNotReady { name, pod });
+            let reason = self.reason.clone().map_or(String::new(), |why| format!(": {why}"));
+            return Err(ContainerError::PodNotReady { name, pod, reason });
         }
         let exists = |id: &Id, why| {
             let (name, pod, id) = (name.clone(), pod.clone(), id.clone());
@@ -92,14 +93,14 @@ impl PodTask {
         config: cri::ContainerConfig,
         answer: Answer<Id, ContainerError>,
     ) {
-        let Some(client) = self.client() else {
-            let name = config.metadata.clone().unwrap_or_default().name;
-            let error = ContainerError::PodNotReady {
-                name,
-                pod: self.record.id.clone(),
-            };
-            let _ = answer.send(Err(Arc::new(error)));
-            return;
+        let client = match self.client() {
+            Ok(client) => client,
+            Err(source) => {
+                let action = "create";
+                let error = ContainerError::Shim { action, id, source };
+                let _ = answer.send(Err(Arc::new(error)));
+                return;
+            }
         };
         let plan = Plan {
             id: id.clone(),
@@ -175,6 +176,7 @@ impl PodTask {
         if let Some(creation) = at.map(|at| self.creations.swap_remove(at)) {
             if let Some(record) = creation.exit {
                 self.apply(id, Event::Ended(record.into()));
+                self.keep_exit(id);
             }
             for waiter in creation.waiters {
                 let _ = waiter.send(result.clone());

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::PodError;
-use super::state::{Event, State, step};
-use super::stop::{Remains, bury, discard, give_back};
+use super::state::{Event, State};
+use super::link::Link;
+use super::stop::{Remains, discard, give_back};
 use super::task::{Answer, Done, PodTask};
 use crate::cgroup;
 use crate::container::{ContainerError, Exit};
@@ -41,7 +42,7 @@ impl PodTask {
             .containers
             .iter()
             .filter(|(_, slot)| slot.view.state.exit().is_none());
-        let mut remains = Remains::of(&self.record, self.client(), &self.daemon);
+        let mut remains = Remains::of(&self.record, self.client().ok(), &self.daemon);
         remains.running = alive.map(|(id, _)| id.clone()).collect();
         remains.cgroups.extend(self.container_cgroups());
         let daemon = Arc::clone(&self.daemon);
@@ -51,10 +52,13 @@ impl PodTask {
     pub(super) fn stopped(&mut self, result: Result<(), PodError>) {
         if result.is_ok() {
             self.record.holding = false;
-            self.drop_shim();
+            self.part_with_shim();
             self.settle_exits();
         }
         self.step(Event::Stopped);
+        if matches!(self.link, Link::Gone) {
+            self.bury_containers();
+        }
         self.save();
         self.publish();
         let result = result.map_err(Arc::new);
@@ -65,32 +69,6 @@ impl PodTask {
             Ok(()) => self.advance_removal(),
             Err(error) => self.fail_removal(&error),
         }
-    }
-
-    /// The shim has ended, or hung up, without being asked.
-    pub(super) fn shim_lost(&mut self) {
-        self.drop_shim();
-        let stopping = self.record.state == State::Stopping;
-        self.step(Event::Lost);
-        self.publish();
-        if stopping {
-            return;
-        }
-        tracing::error!(pod = %self.record.id, "the pod's shim has died");
-        self.save();
-        let id = self.record.id.clone();
-        let mut cgroups = Remains::of(&self.record, None, &self.daemon).cgroups;
-        cgroups.extend(self.container_cgroups());
-        self.begin(async move { Done::Buried(bury(&id, &cgroups).await) });
-    }
-
-    pub(super) fn buried(&mut self, result: Result<(), PodError>) {
-        if let Err(error) = result {
-            let error = crate::telemetry::chain(&error);
-            tracing::error!(pod = %self.record.id, error, "what a dead shim left cannot be killed");
-        }
-        self.settle_exits();
-        self.publish();
     }
 
     /// Nobody is left to tell how the containers ended: what their records say, or that nobody
@@ -150,7 +128,11 @@ impl PodTask {
     fn vanish(&mut self) {
         let record = &self.record;
         cgroup::remove_own(&self.daemon.cgroup_root, &record.cgroup_parent, &record.id);
-        discard(&self.daemon.layout, &self.record.id);
+        // A pod whose record stays would be back after a restart.
+        if let Err(error) = discard(&self.daemon.layout, &self.record.id) {
+            self.fail_removal(&Arc::new(error));
+            return;
+        }
         self.daemon
             .store
             .forget(self.handle.name(), &self.record.id);
@@ -161,12 +143,9 @@ impl PodTask {
     }
 
     /// Applies an event to the pod; false when the pod's state does not allow it.
-    fn step(&mut self, event: Event) -> bool {
-        match step(self.record.state, event) {
-            Ok(state) => {
-                self.record.state = state;
-                true
-            }
+    pub(super) fn step(&mut self, event: Event) -> bool {
+        match self.record.step(event) {
+            Ok(()) => true,
             Err(denied) => {
                 tracing::warn!(pod = %self.record.id, ?event, %denied, "event passed over");
                 false
@@ -174,7 +153,7 @@ impl PodTask {
         }
     }
 
-    fn save(&self) {
+    pub(super) fn save(&self) {
         if let Err(error) = self.record.write(&self.daemon.layout) {
             let error = crate::telemetry::chain(&error);
             tracing::error!(pod = %self.record.id, error, "the pod's record cannot be written");

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use skiff_cri::v1 as cri;
 
-use super::state::State;
+use super::state::{Denied, Event, State, step};
 use crate::id::Id;
 use crate::layout::{Layout, recorded};
 use crate::record::{self, Record, RecordError, Request};
@@ -27,7 +27,7 @@ pub struct PodRecord {
     pub runtime_handler: String,
     /// Its shim.
     pub shim: ShimRecord,
-    /// First process of its PID namespace, when its containers share one.
+    /// First process of its PID namespace, when its containers share one or its scope needs it.
     pub init_pid: Option<i32>,
     /// Where its network namespace is bound; `None`: the host's network.
     pub netns: Option<PathBuf>,
@@ -56,6 +56,12 @@ impl Record for PodRecord {
 }
 
 impl PodRecord {
+    /// Changes the state, as the pod's state machine has it. On error it stays as it is.
+    pub fn step(&mut self, event: Event) -> Result<(), Denied> {
+        self.state = step(self.state, event)?;
+        Ok(())
+    }
+
     /// Makes the record on disk.
     pub fn create(
         &self,

@@ -37,12 +37,11 @@ impl PodTask {
                 source,
             };
             let deleted = match client {
-                Some(client) => client
-                    .delete(id.as_str())
-                    .await
-                    .or_else(|e| if e.is_gone() { Ok(()) } else { Err(failed(e)) }),
-                None => Ok(()),
+                Ok(client) => client.delete(id.as_str()).await,
+                Err(error) => Err(error),
             };
+            // With a shim that is gone nobody else holds anything of it.
+            let deleted = deleted.or_else(|e| if e.is_gone() { Ok(()) } else { Err(failed(e)) });
             let result = match deleted {
                 Ok(()) => remove_remains(&daemon, &id, cgroup).await,
                 Err(error) => Err(error),

@@ -12,7 +12,8 @@ use crate::daemon::Daemon;
 use crate::id::Id;
 use crate::layout::Layout;
 use crate::netns;
-use crate::shim::{Client, Process};
+use crate::record;
+use crate::shim::{Client, Process, ShimError};
 
 /// How long a shim may take to end after it said it would.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -55,20 +56,24 @@ impl Remains {
     }
 }
 
-/// Removes a pod's record and files.
-pub fn discard(layout: &Layout, id: &Id) {
-    let _ = std::fs::remove_file(layout.pod(id));
+/// Removes a pod's record and files; fails when the record stays. Files that stay are found by the
+/// next daemon.
+pub fn discard(layout: &Layout, id: &Id) -> Result<(), PodError> {
+    record::remove(&layout.pod(id))?;
     let _ = std::fs::remove_dir_all(layout.pod_files(id));
+    Ok(())
 }
 
 /// Kills the containers, detaches the network, ends the shim, and removes what those leave. In
 /// that order: nothing runs without its network, and plugins find the namespace still there. When
 /// the network cannot be detached the shim is left to hold the namespace for another attempt.
-pub async fn give_back(daemon: &Daemon, remains: Remains) -> Result<(), PodError> {
-    if let Some(client) = &remains.client {
-        for container in &remains.running {
-            // What cannot be killed by its shim is killed by its cgroup below.
-            let _ = client.kill(container.as_str(), SIGKILL, true).await;
+pub async fn give_back(daemon: &Daemon, mut remains: Remains) -> Result<(), PodError> {
+    for container in &remains.running {
+        let Some(client) = &remains.client else { break };
+        // What cannot be killed by its shim is killed by its cgroup below.
+        let killed = client.kill(container.as_str(), SIGKILL, true).await;
+        if matches!(killed, Err(ShimError::Silent { .. })) {
+            remains.client = None;
         }
     }
     if let Some(netns) = &remains.netns {
@@ -79,7 +84,12 @@ pub async fn give_back(daemon: &Daemon, remains: Remains) -> Result<(), PodError
             source: Box::new(source),
         })?;
     }
-    end_shim(daemon, remains.client.as_ref(), &remains.shim).await;
+    let ended = end_shim(daemon, remains.client.as_ref(), &remains.shim).await;
+    ended.map_err(|source| PodError::Shim {
+        action: "end the shim of",
+        id: remains.id.clone(),
+        source,
+    })?;
     bury(&remains.id, &remains.cgroups).await?;
     if let Some(path) = remains.netns {
         netns::remove(&path).map_err(|source| PodError::File {
@@ -94,13 +104,20 @@ pub async fn give_back(daemon: &Daemon, remains: Remains) -> Result<(), PodError
 const SIGKILL: i32 = 9;
 
 /// Ends a shim, by force when it does not listen, and removes its run directory.
-async fn end_shim(daemon: &Daemon, client: Option<&Client>, shim: &ShimRecord) {
-    let process = Process::find(shim.process);
+async fn end_shim(
+    daemon: &Daemon,
+    client: Option<&Client>,
+    shim: &ShimRecord,
+) -> Result<(), ShimError> {
+    let process = Process::find(shim.process).map_err(|source| ShimError::Spawn {
+        shim: shim.id.clone(),
+        source,
+    })?;
     if let Some(client) = client {
         // A shim that has gone meanwhile is what was wanted.
         let _ = client.shutdown().await;
     }
-    if let Ok(Some(mut process)) = process {
+    if let Some(mut process) = process {
         let grace = if client.is_some() {
             GOODBYE
         } else {
@@ -112,6 +129,7 @@ async fn end_shim(daemon: &Daemon, client: Option<&Client>, shim: &ShimRecord) {
         }
     }
     let _ = std::fs::remove_dir_all(daemon.layout.shim(&shim.id));
+    Ok(())
 }
 
 /// Kills what is left in cgroups and removes them.

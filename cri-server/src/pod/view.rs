@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use skiff_cri::v1 as cri;
 
-use super::state::State;
-use crate::container::ContainerView;
+use super::state::State as PodState;
+use crate::container::state::Denied;
+use crate::container::{ContainerError, ContainerView, State};
 use crate::id::Id;
-use crate::shim::Client;
+use crate::shim::{Client, ShimError};
 
 /// What does not change in a pod's life.
 #[derive(Debug)]
@@ -38,13 +39,15 @@ pub struct PodView {
     /// What does not change.
     pub facts: Arc<Facts>,
     /// Where it is in its life.
-    pub state: State,
+    pub state: PodState,
     /// Its addresses, the first being the main one.
     pub ips: Vec<IpAddr>,
     /// Where its network namespace is bound; `None`: the host's network.
     pub netns: Option<PathBuf>,
     /// Its shim, while it lives.
     pub shim: Option<ShimView>,
+    /// Why it is not as it should be, if it is not.
+    pub reason: Option<String>,
     /// Its containers that clients may know of.
     pub containers: BTreeMap<Id, Arc<ContainerView>>,
 }
@@ -52,23 +55,46 @@ pub struct PodView {
 /// A pod's living shim.
 #[derive(Debug, Clone)]
 pub struct ShimView {
-    /// To ask it.
-    pub client: Client,
+    /// Name of its run directory.
+    pub id: String,
     /// Its pid.
     pub pid: i32,
+    /// To ask it; `None` while it does not answer.
+    pub client: Option<Client>,
 }
 
 impl PodView {
+    /// The connection for what can only be done in a container that runs.
+    pub fn client_for(
+        &self,
+        action: &'static str,
+        container: &ContainerView,
+    ) -> Result<&Client, ContainerError> {
+        let id = container.facts.id.clone();
+        let denied = match (&container.state, &self.shim) {
+            (State::Running { .. }, Some(shim)) => {
+                return shim.client.as_ref().ok_or_else(|| {
+                    let shim = shim.id.clone();
+                    let source = ShimError::Unreached { shim };
+                    ContainerError::Shim { action, id, source }
+                });
+            }
+            (State::Unknown { .. }, _) => Denied::NotKnown,
+            _ => Denied::NotRunning,
+        };
+        Err(ContainerError::Denied { action, id, denied })
+    }
+
     /// Whether clients may know of it.
     pub fn is_visible(&self) -> bool {
-        self.state != State::Starting
+        self.state != PodState::Starting
     }
 
     /// The state in the words of the CRI.
     pub fn cri_state(&self) -> cri::PodSandboxState {
         match self.state {
-            State::Ready => cri::PodSandboxState::SandboxReady,
-            State::Starting | State::Stopping | State::NotReady => {
+            PodState::Ready => cri::PodSandboxState::SandboxReady,
+            PodState::Starting | PodState::Stopping | PodState::NotReady => {
                 cri::PodSandboxState::SandboxNotready
             }
         }

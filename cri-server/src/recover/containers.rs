@@ -1,6 +1,7 @@
 //! Brings one container back.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use skiff_shim_proto::message::ContainerState as Told;
 
@@ -9,40 +10,52 @@ use crate::cgroup;
 use crate::clock;
 use crate::container::record::{ContainerRecord, read_exit};
 use crate::container::remains::give_back;
+use crate::container::state::{Event, step};
 use crate::container::{ContainerView, Exit, Facts, State};
 use crate::daemon::Daemon;
 use crate::shim::Client;
 use crate::shim::process::ProcessId;
 use crate::telemetry::chain;
 
+/// How long what a dead shim left may take to die before clients are answered without knowing:
+/// usually there is nothing left, and else its pod's task goes on killing it.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// What is known of the shim of a container.
+#[derive(Clone, Copy)]
+pub(super) enum Shim<'a> {
+    /// It answers, and tells this of the container, or does not know it.
+    Answers(&'a Client, Option<&'a Told>),
+    /// It lives and does not answer.
+    Silent,
+    /// It has ended.
+    Ended,
+    /// It ran before the machine was started anew.
+    Rebooted,
+}
+
 /// A container as it is now, by what its shim tells, its exit record, and its own record. `None`
 /// for one that was not complete and has been removed.
 pub(super) async fn bring_back(
     daemon: &Daemon,
     (birth, record): Recorded,
-    told: Option<&Told>,
-    client: Option<&Client>,
-    rebooted: bool,
+    shim: Shim<'_>,
 ) -> Option<ContainerView> {
-    let exit = || read_exit(&daemon.layout.container_exit(&record.id));
-    let state = match (told, &record.state) {
-        (Some(told), _) => as_told(told),
-        // The shim never heard of it, so no client did either.
-        (None, State::Creating) => None,
-        (None, State::Exited { exit }) => Some(State::Exited { exit: exit.clone() }),
-        (None, known) => Some(State::Exited {
-            exit: exit().unwrap_or_else(|| unknown(known, rebooted)),
-        }),
-    };
-    let Some(state) = state else {
-        if let Some(client) = client {
-            let _ = client.delete(record.id.as_str()).await;
+    let news = news(daemon, &record, shim).await;
+    let state = news.map_or(Ok(record.state.clone()), |news| step(&record.state, news));
+    let state = match state {
+        Ok(State::Creating) | Err(_) => {
+            // The shim never heard of it, so no client did either.
+            if let Shim::Answers(client, _) = shim {
+                let _ = client.delete(record.id.as_str()).await;
+            }
+            remove(daemon, &record).await;
+            return None;
         }
-        remove(daemon, &record).await;
-        return None;
+        Ok(state) => state,
     };
-    let facts = Facts::new(&record, birth.request.0, birth.spec);
-    if state != record.state {
+    let facts = Arc::new(Facts::new(&record, birth.request.0, birth.spec));
+    if state != record.state && !matches!(state, State::Unknown { .. }) {
         let record = ContainerRecord {
             state: state.clone(),
             ..record
@@ -51,40 +64,44 @@ pub(super) async fn bring_back(
             tracing::error!(container = %record.id, error = chain(&error), "record not written");
         }
     }
-    Some(ContainerView {
-        facts: Arc::new(facts),
-        state,
-    })
+    Some(ContainerView { facts, state })
 }
 
-fn as_told(told: &Told) -> Option<State> {
-    let process = ProcessId {
-        pid: told.pid,
-        start_time: told.start_time,
-    };
-    Some(match &told.exit {
-        Some(exit) => State::Exited {
-            exit: exit.clone().into(),
+/// What has happened to a container since its record was written; `None` when nothing has, or the
+/// container was never complete.
+async fn news(daemon: &Daemon, record: &ContainerRecord, shim: Shim<'_>) -> Option<Event> {
+    let exit = || read_exit(&daemon.layout.container_exit(&record.id)).map(Event::Ended);
+    let known = &record.state;
+    let started_at = Some(known.started_at()).filter(|at| *at > 0);
+    let unknown = |make: fn(Option<i64>, i64) -> Exit| Event::Ended(make(started_at, clock::now()));
+    match shim {
+        Shim::Answers(_, Some(told)) => Some(as_told(told)),
+        _ if matches!(known, State::Creating) => None,
+        Shim::Answers(_, None) => Some(exit().unwrap_or_else(|| unknown(Exit::shim_lost))),
+        Shim::Rebooted => Some(exit().unwrap_or_else(|| unknown(Exit::rebooted))),
+        Shim::Silent => exit().or_else(|| {
+            let lost = !known.process().is_some_and(ProcessId::is_alive);
+            lost.then(|| Event::Lost("its first process has gone, and its shim is silent".into()))
+        }),
+        Shim::Ended => match cgroup::kill_within(&record.cgroup, PATIENCE).await {
+            Ok(true) => Some(exit().unwrap_or_else(|| unknown(Exit::shim_lost))),
+            // Its pod's task goes on, and tells why.
+            Ok(false) | Err(_) => exit().or_else(|| Some(Event::Lost("its shim has died".into()))),
         },
-        None if told.started_at > 0 => State::Running {
-            process,
+    }
+}
+
+fn as_told(told: &Told) -> Event {
+    match &told.exit {
+        Some(exit) => Event::Ended(exit.clone().into()),
+        None => Event::Found {
+            process: ProcessId {
+                pid: told.pid,
+                start_time: told.start_time,
+            },
             started_at: told.started_at,
         },
-        None => State::Created { process },
-    })
-}
-
-fn unknown(known: &State, rebooted: bool) -> Exit {
-    let started_at = match known {
-        State::Running { started_at, .. } => Some(*started_at),
-        _ => None,
-    };
-    let make = if rebooted {
-        Exit::rebooted
-    } else {
-        Exit::shim_lost
-    };
-    make(started_at, clock::now())
+    }
 }
 
 /// Removes all that a container holds, whoever made it.

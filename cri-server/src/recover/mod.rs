@@ -12,6 +12,7 @@ mod containers;
 mod pods;
 mod sweep;
 
+use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,10 +21,13 @@ use futures_util::StreamExt;
 use futures_util::stream;
 use skiff_cri::v1::PodSandboxConfig;
 
+use crate::container::image_volumes::holder;
 use crate::container::record::{ContainerBirth, ContainerRecord};
 use crate::daemon::Daemon;
 use crate::id::Id;
 use crate::layout::recorded;
+use crate::ownership::Own;
+use crate::pod::State;
 use crate::pod::record::PodRecord;
 use crate::record::RecordError;
 use crate::telemetry::chain;
@@ -44,23 +48,39 @@ struct Records {
 /// Brings every pod back, lets clients ask for them, and then removes what belongs to none. Fails,
 /// having touched nothing, when it cannot be known which pods there are.
 pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) -> Result<(), RecordError> {
+    let own = Own::of(&daemon.layout).map_err(|(source, path)| RecordError::Io {
+        action: "list",
+        path,
+        source,
+    })?;
     let mut records = load(daemon)?;
     let containers = records.containers.values().flatten();
-    let holds = containers.filter_map(|(_, record)| {
-        let image = record.image_id.parse().ok()?;
-        Some((record.id.to_string(), image))
+    let holds = containers.flat_map(|(_, record)| {
+        let volumes = record.image_volumes.values().enumerate();
+        let volumes = volumes.map(|(number, image)| (holder(&record.id, number), image));
+        let own = (record.id.to_string(), &record.image_id);
+        let parsed = |(holder, image): (String, &String)| Some((holder, image.parse().ok()?));
+        volumes.chain([own]).filter_map(parsed)
     });
     images.restore_holds(holds.collect::<Vec<_>>());
+    // Of two pods with one name the better one gets it: one that is of use, or else the newer.
+    let usable = |pod: &PodRecord| {
+        let ready = pod.state == State::Ready && pod.boot_id == daemon.boot_id;
+        ready && pod.shim.process.is_alive()
+    };
+    let rank = |pod: &PodRecord| (usable(pod), pod.created_at);
+    records.pods.sort_by_key(|(_, pod)| Reverse(rank(pod)));
     let pods = records.pods.into_iter().map(|(config, pod)| {
-        let own = records.containers.remove(&pod.id).unwrap_or_default();
-        pods::bring_back(daemon, config, pod, own)
+        let containers = records.containers.remove(&pod.id).unwrap_or_default();
+        let place = pods::Place::take(daemon, config, &pod);
+        pods::bring_back(daemon, place, pod, containers)
     });
     let pods: Vec<_> = pods.collect();
     stream::iter(pods)
         .buffer_unordered(AT_ONCE)
         .collect::<Vec<()>>()
         .await;
-    let mut orphans = sweep::look(daemon, images);
+    let mut orphans = sweep::look(daemon, &own, images);
     // What is left belongs to pods that are not there.
     orphans
         .containers

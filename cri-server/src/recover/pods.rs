@@ -2,76 +2,145 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use skiff_cri::v1::PodSandboxConfig;
 use skiff_shim_proto::message::{ContainerState, PodState};
+use tokio::sync::mpsc;
 
+use super::containers::Shim;
 use super::{Recorded, containers};
-use crate::container::ContainerView;
+use crate::cgroup;
 use crate::daemon::Daemon;
+use crate::pod::link::{Link, search};
 use crate::pod::record::PodRecord;
-use crate::pod::state::State;
-use crate::pod::stop::{Remains, give_back};
+use crate::pod::state::{Event, State};
+use crate::pod::stop::{Remains, discard, give_back};
 use crate::pod::task::PodTask;
-use crate::pod::{Facts, PodHandle};
-use crate::shim::connect::connect_to;
-use crate::shim::{Client, Shim, ShimError};
+use crate::pod::{Command, Facts, PodHandle};
+use crate::shim::Client;
+use crate::shim::connect::{Found, Look};
 use crate::telemetry::chain;
 
-/// Brings a pod back with its containers; undoes one that had not been started.
+/// How long a shim may take to answer before its pod is taken back without it.
+const PATIENCE: Duration = Duration::from_secs(3);
+
+/// A pod's place among all pods.
+pub(super) struct Place {
+    handle: Arc<PodHandle>,
+    inbox: mpsc::UnboundedReceiver<Command>,
+}
+
+impl Place {
+    /// Takes the place that a pod's name gives it; `None` when another pod has it. Not seen by
+    /// clients until the pod is published.
+    pub(super) fn take(
+        daemon: &Daemon,
+        config: PodSandboxConfig,
+        record: &PodRecord,
+    ) -> Option<Self> {
+        let facts = Arc::new(Facts {
+            id: record.id.clone(),
+            config,
+            runtime_handler: record.runtime_handler.clone(),
+            created_at: record.created_at,
+        });
+        let (handle, inbox) = PodHandle::new(facts);
+        match daemon.store.reserve(handle.name(), &handle) {
+            Ok(()) => Some(Self { handle, inbox }),
+            Err(holder) => {
+                let holder = holder.id();
+                tracing::error!(pod = %record.id, %holder, "two pods have one name; this one goes");
+                None
+            }
+        }
+    }
+
+    fn leave(self, daemon: &Daemon) {
+        daemon.store.forget(self.handle.name(), self.handle.id());
+    }
+}
+
+/// Brings a pod back with its containers; undoes one that had not been started, or has no place.
 pub(super) async fn bring_back(
     daemon: &Arc<Daemon>,
-    config: PodSandboxConfig,
+    place: Option<Place>,
     mut record: PodRecord,
     containers: Vec<Recorded>,
 ) {
-    let found = if record.boot_id == daemon.boot_id {
-        find(daemon, &record).await
-    } else {
-        None
-    };
-    if record.state == State::Starting {
-        undo(daemon, &record, found.map(|found| found.shim)).await;
-        for (_, container) in containers {
-            containers::remove(daemon, &container).await;
-        }
-        return;
-    }
-    let (shim, states) = match found {
-        Some(Found { shim, state }) => (Some(shim), by_id(state)),
-        None => (None, HashMap::new()),
-    };
-    if shim.is_none() || record.state == State::Stopping {
-        record.state = State::NotReady;
-        save(daemon, &record);
-    }
-    if shim.is_none() {
-        bury(daemon, &record, &containers).await;
-    }
-    let facts = Arc::new(Facts {
-        id: record.id.clone(),
-        config,
-        runtime_handler: record.runtime_handler.clone(),
-        created_at: record.created_at,
-    });
-    let (handle, inbox) = PodHandle::new(facts);
-    if daemon.store.reserve(handle.name(), &handle).is_err() {
-        tracing::error!(pod = %record.id, "two pods have one name; this one is left alone");
-        return;
-    }
-    let shim_client = shim.as_ref().map(|shim| shim.client.clone());
-    forget_strangers(&containers, &states, shim_client.as_ref()).await;
     let rebooted = record.boot_id != daemon.boot_id;
-    let mut task = PodTask::new(Arc::clone(daemon), handle, inbox, record, shim);
-    for container in containers {
-        let told = states.get(container.1.id.as_str());
-        let client = shim_client.as_ref();
-        let view = containers::bring_back(daemon, container, told, client, rebooted).await;
-        if let Some(ContainerView { facts, state }) = view {
-            task.adopt_container(ContainerView { facts, state });
+    let look = if rebooted {
+        Look::Gone
+    } else {
+        search(&record, &daemon.layout).look(PATIENCE).await
+    };
+    let place = match place {
+        Some(place) if record.state != State::Starting => place,
+        place => {
+            undo(daemon, &record, look, containers).await;
+            if let Some(place) = place {
+                place.leave(daemon);
+            }
+            return;
         }
+    };
+    settle(daemon, &mut record, &look);
+    if matches!(look, Look::Gone) && !rebooted {
+        bury(daemon, &record).await;
+    }
+    let (link, told, lost, broken) = match look {
+        Look::Found(found) => {
+            let Found { shim, state } = *found;
+            let broken = state.broken.clone();
+            (shim.into(), by_id(state), None, broken)
+        }
+        Look::Silent(search, error) => {
+            let error = chain(&error);
+            tracing::warn!(pod = %record.id, error, "the pod's shim does not answer; it is sought");
+            (Link::Sought, HashMap::new(), Some(search), None)
+        }
+        Look::Gone => (Link::Gone, HashMap::new(), None, None),
+    };
+    let Place { handle, inbox } = place;
+    let mut task = PodTask::new(Arc::clone(daemon), handle, inbox, record, link);
+    let client = task.client().ok();
+    forget_strangers(&containers, &told, client.as_ref()).await;
+    for container in containers {
+        let shim = match &client {
+            Some(client) => Shim::Answers(client, told.get(container.1.id.as_str())),
+            None if lost.is_some() => Shim::Silent,
+            None if rebooted => Shim::Rebooted,
+            None => Shim::Ended,
+        };
+        if let Some(view) = containers::bring_back(daemon, container, shim).await {
+            task.adopt_container(view);
+        }
+    }
+    if let Some(search) = lost {
+        task.seek_shim(search);
+    }
+    if let Some(reason) = broken {
+        task.broken(reason);
     }
     tokio::spawn(task.resume());
+}
+
+/// Brings the state of a pod up to date with what has become of its daemon and its shim.
+fn settle(daemon: &Daemon, record: &mut PodRecord, look: &Look) {
+    let before = record.state;
+    let lost = matches!(look, Look::Gone).then_some(Event::Lost);
+    // The stop that was under way has ended with the daemon that carried it out.
+    let stopped = (before == State::Stopping).then_some(Event::Stopped);
+    for event in lost.into_iter().chain(stopped) {
+        if let Err(denied) = record.step(event) {
+            tracing::error!(pod = %record.id, ?event, %denied, "event passed over");
+        }
+    }
+    if record.state != before
+        && let Err(error) = record.write(&daemon.layout)
+    {
+        tracing::error!(pod = %record.id, error = chain(&error), "the record cannot be written");
+    }
 }
 
 /// Has the shim forget containers whose records are gone.
@@ -95,29 +164,6 @@ async fn forget_strangers(
     }
 }
 
-struct Found {
-    shim: Shim,
-    state: PodState,
-}
-
-/// The pod's shim, if it lives and is this pod's.
-async fn find(daemon: &Daemon, record: &PodRecord) -> Option<Found> {
-    let run_dir = daemon.layout.shim(&record.shim.id);
-    let found = match connect_to(&record.shim.id, &run_dir, record.shim.process) {
-        Ok(shim) => shim.client.state().await.map(|state| Found { shim, state }),
-        Err(error) => Err(error),
-    };
-    match found {
-        Ok(found) if found.state.pod_id.as_deref() == Some(record.id.as_str()) => Some(found),
-        // One that had not been adopted ends by itself.
-        Ok(_) | Err(ShimError::Gone { .. }) => None,
-        Err(error) => {
-            tracing::error!(pod = %record.id, error = chain(&error), "the pod's shim is given up");
-            None
-        }
-    }
-}
-
 fn by_id(state: PodState) -> HashMap<String, ContainerState> {
     state
         .containers
@@ -126,39 +172,34 @@ fn by_id(state: PodState) -> HashMap<String, ContainerState> {
         .collect()
 }
 
-/// Gives back everything a pod holds, and its record when that succeeds.
-async fn undo(daemon: &Daemon, record: &PodRecord, shim: Option<Shim>) {
-    let mut remains = Remains::of(record, shim.map(|shim| shim.client), daemon);
+/// Gives back everything a pod and its containers hold, and their records when that succeeds.
+async fn undo(daemon: &Daemon, record: &PodRecord, look: Look, containers: Vec<Recorded>) {
+    let client = match look {
+        Look::Found(found) => Some(found.shim.client),
+        Look::Silent(..) | Look::Gone => None,
+    };
+    let mut remains = Remains::of(record, client, daemon);
     if record.boot_id != daemon.boot_id {
         remains.forget_processes();
     }
-    match give_back(daemon, remains).await {
-        Ok(()) => {
-            crate::cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id);
-            crate::pod::stop::discard(&daemon.layout, &record.id);
-        }
+    let given_back = give_back(daemon, remains).await;
+    for (_, container) in containers {
+        containers::remove(daemon, &container).await;
+    }
+    match given_back.and_then(|()| discard(&daemon.layout, &record.id)) {
+        Ok(()) => cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id),
         Err(error) => tracing::error!(
             pod = %record.id,
             error = chain(&error),
-            "a pod that was being started cannot be undone; the next start tries again"
+            "a pod of no use cannot be undone; the next start tries again"
         ),
     }
 }
 
-/// Kills what a dead shim has left.
-async fn bury(daemon: &Daemon, record: &PodRecord, containers: &[Recorded]) {
-    if record.boot_id != daemon.boot_id {
-        return;
-    }
-    let mut cgroups = Remains::of(record, None, daemon).cgroups;
-    cgroups.extend(containers.iter().map(|(_, record)| record.cgroup.clone()));
+/// Kills what a dead shim has left of the pod itself: the init of a shared PID namespace.
+async fn bury(daemon: &Daemon, record: &PodRecord) {
+    let cgroups = Remains::of(record, None, daemon).cgroups;
     if let Err(error) = crate::pod::stop::bury(&record.id, &cgroups).await {
         tracing::error!(pod = %record.id, error = chain(&error), "left-over processes stay");
-    }
-}
-
-fn save(daemon: &Daemon, record: &PodRecord) {
-    if let Err(error) = record.write(&daemon.layout) {
-        tracing::error!(pod = %record.id, error = chain(&error), "the record cannot be written");
     }
 }

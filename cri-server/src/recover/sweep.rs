@@ -1,5 +1,6 @@
 //! Finds and removes what no record names: left by a record that could not be read, or by a
-//! daemon that died after it had removed a record.
+//! daemon that died after it had removed a record. Of what is the host's only what is ours
+//! ([`crate::ownership`]): another daemon may have its own there.
 //!
 //! [`look`] runs before clients may ask for pods, so nothing it finds can belong to a pod of this
 //! daemon that is still being made; removing may then take its time.
@@ -11,8 +12,9 @@ use super::{Recorded, containers, entries};
 use crate::cgroup;
 use crate::daemon::Daemon;
 use crate::id::Id;
-use crate::layout::{NETNS_PREFIX, recorded};
+use crate::layout::recorded;
 use crate::netns;
+use crate::ownership::Own;
 use crate::shim::connect::connect_client;
 use crate::telemetry::chain;
 
@@ -33,7 +35,7 @@ pub(super) struct Orphans {
 }
 
 /// Compares what there is with what is known.
-pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
+pub(super) fn look(daemon: &Daemon, own: &Own, images: &skiff_image::Store) -> Orphans {
     let mut known = HashSet::new();
     let mut shims = HashSet::new();
     let mut namespaces = HashSet::new();
@@ -42,19 +44,9 @@ pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
         let view = pod.view();
         known.extend(view.containers.keys().cloned());
         known.insert(pod.id().clone());
-        shims.extend(
-            view.shim
-                .iter()
-                .map(|shim| daemon.layout.shim(shim.client.shim())),
-        );
+        shims.extend(view.shim.iter().map(|shim| daemon.layout.shim(&shim.id)));
         namespaces.insert(daemon.layout.netns(pod.id()));
     }
-    let is_ours = |path: &PathBuf| {
-        path.file_name()
-            .and_then(|name| name.to_str())
-            .and_then(|name| name.strip_prefix(NETNS_PREFIX))
-            .is_some_and(|id| id.len() == 12 && id.bytes().all(|b| b.is_ascii_hexdigit()))
-    };
     let mut orphans = Orphans {
         shims: daemon.earlier_shims.clone(),
         // Unlisted, they are left for the next start.
@@ -69,12 +61,12 @@ pub(super) fn look(daemon: &Daemon, images: &skiff_image::Store) -> Orphans {
     orphans.shims.retain(|path| !shims.contains(path));
     orphans
         .netns
-        .retain(|path| is_ours(path) && !namespaces.contains(path));
+        .retain(|path| own.has_netns(path) && !namespaces.contains(path));
     orphans.snapshots.retain(|id| !known.contains(id.as_str()));
     let cgroups = cgroup::scan(&daemon.cgroup_root).into_iter();
     orphans.cgroups.extend(
         cgroups
-            .filter(|(_, id)| !known.contains(id))
+            .filter(|(_, id)| own.has(id) && !known.contains(id))
             .map(|(path, _)| path),
     );
     let attached = daemon.cni.cached().unwrap_or_default();

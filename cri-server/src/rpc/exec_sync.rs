@@ -6,9 +6,7 @@ use std::time::Duration;
 use skiff_cri::v1::{ExecSyncRequest, ExecSyncResponse};
 
 use super::{RpcError, find_container};
-use crate::container::ContainerError;
 use crate::container::exec::{Output, exec};
-use crate::container::state::Denied;
 use crate::daemon::Daemon;
 
 /// Goes to the pod's shim without asking the pod's task: probes are the commonest of calls. When
@@ -35,19 +33,12 @@ pub async fn handle(
         .ok_or_else(none)?;
     let view = pod.view();
     let container = view.containers.get(&id).ok_or_else(none)?;
-    let shim = view.shim.as_ref().ok_or_else(|| {
-        let denied = Denied::NotRunning;
-        Arc::new(ContainerError::Denied {
-            action: "exec in",
-            id: id.clone(),
-            denied,
-        })
-    })?;
+    let client = view.client_for("exec in", container).map_err(Arc::new)?;
     let Output {
         stdout,
         stderr,
         exit_code,
-    } = exec(&shim.client, container, &request.cmd, limit)
+    } = exec(client, container, &request.cmd, limit)
         .await
         .map_err(Arc::new)?;
     Ok(ExecSyncResponse {

@@ -33,7 +33,8 @@ pub async fn handle(
 fn info(view: &PodView) -> BTreeMap<String, String> {
     let info = json!({
         "pid": view.shim.as_ref().map_or(0, |shim| shim.pid),
-        "shim": view.shim.as_ref().map(|shim| shim.client.shim()),
+        "shim": view.shim.as_ref().map(|shim| &shim.id),
+        "reason": view.reason,
         "networkNamespace": view.netns,
         "runtimeHandler": view.facts.runtime_handler,
     });

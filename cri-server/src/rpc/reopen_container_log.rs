@@ -6,7 +6,6 @@ use skiff_cri::v1::{ReopenContainerLogRequest, ReopenContainerLogResponse};
 
 use super::{RpcError, find_container};
 use crate::container::ContainerError;
-use crate::container::state::Denied;
 use crate::daemon::Daemon;
 
 /// Only for a container that runs: for another an error, and no file, so that the kubelet takes
@@ -22,19 +21,8 @@ pub async fn handle(
     let view = pod.view();
     let container = view.containers.get(&id).ok_or_else(none)?;
     let action = "reopen the log of";
-    let shim = view
-        .shim
-        .as_ref()
-        .filter(|_| container.state.is_running())
-        .ok_or_else(|| {
-            let denied = Denied::NotRunning;
-            Arc::new(ContainerError::Denied {
-                action,
-                id: id.clone(),
-                denied,
-            })
-        })?;
-    let reopened = shim.client.reopen_log(id.as_str()).await;
+    let client = view.client_for(action, container).map_err(Arc::new)?;
+    let reopened = client.reopen_log(id.as_str()).await;
     reopened.map_err(|source| Arc::new(ContainerError::Shim { action, id, source }))?;
     Ok(ReopenContainerLogResponse {})
 }

@@ -2,7 +2,7 @@
 //!
 //! Map: [`binary`] the sealed copy that is executed; [`spawn`] one process with its channel;
 //! [`pool`] spares, started before a pod needs them; [`client`] requests, replies and events;
-//! [`process`] whether it lives; [`connect`] shims of an earlier daemon.
+//! [`process`] whether it lives; [`connect`] finding one again.
 //!
 //! What must hold: a shim is only ever trusted with its own pod, so a reply that does not fit its
 //! request is an error and not a panic; nothing here waits without a limit, but for the end of an
@@ -70,6 +70,12 @@ pub enum ShimError {
     /// It is not there (any more).
     #[error("shim {shim} is gone")]
     Gone {
+        /// Its id.
+        shim: String,
+    },
+    /// It lives and cannot be talked to, or does not answer.
+    #[error("shim {shim} lives and does not answer; it is asked again until it does")]
+    Unreached {
         /// Its id.
         shim: String,
     },

@@ -17,6 +17,7 @@ use skiff_cri_server::daemon::Daemon;
 use skiff_cri_server::grpc::Runtime;
 use skiff_cri_server::host::Host;
 use skiff_cri_server::layout::Layout;
+use skiff_cri_server::record::RecordError;
 use skiff_cri_server::recover;
 use skiff_image::{Digest, Image, ImageConfig, Snapshot, StoreError};
 use tonic::{Request, Status};
@@ -28,7 +29,9 @@ pub(crate) const IMAGE: &str = "registry.example/busybox:1";
 
 /// A node: what stays when the daemon is killed.
 pub(crate) struct Node {
-    dir: tempfile::TempDir,
+    dir: Arc<tempfile::TempDir>,
+    /// What the names of its own directories end with.
+    suffix: &'static str,
     pub(crate) shims: Shims,
     pub(crate) images: Arc<FakeImages>,
 }
@@ -42,7 +45,15 @@ pub(crate) struct Running {
 
 impl Node {
     pub(crate) fn new() -> Self {
-        let dir = tempfile::tempdir().unwrap();
+        Self::on(Arc::new(tempfile::tempdir().unwrap()), "")
+    }
+
+    /// Another skiff on the same host, with its own directories `root2` and `state2`.
+    pub(crate) fn neighbour(&self) -> Self {
+        Self::on(Arc::clone(&self.dir), "2")
+    }
+
+    fn on(dir: Arc<tempfile::TempDir>, suffix: &'static str) -> Self {
         let images = Arc::new(FakeImages {
             root: dir.path().into(),
             held: Mutex::default(),
@@ -51,6 +62,7 @@ impl Node {
             shims: Shims::default(),
             images,
             dir,
+            suffix,
         }
     }
 
@@ -76,6 +88,19 @@ impl Node {
     }
 
     pub(crate) fn start_in_boot(&self, boot: &str) -> Running {
+        self.try_start(boot, || {}).unwrap()
+    }
+
+    /// Starts a daemon; `before` is done right before it looks for what an earlier one left.
+    pub(crate) fn try_start(
+        &self,
+        boot: &str,
+        before: impl FnOnce(),
+    ) -> Result<Running, RecordError> {
+        let (root, state) = (
+            format!("root{}", self.suffix),
+            format!("state{}", self.suffix),
+        );
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -83,8 +108,9 @@ impl Node {
         let runtime = runtime.unwrap();
         let daemon = runtime.block_on(async {
             let mut config = Config {
-                root: self.path("root"),
-                state: self.path("state"),
+                root: self.path(&root),
+                state: self.path(&state),
+                cgroup_driver: skiff_config::CgroupDriver::Cgroupfs,
                 ..Config::default()
             };
             config.network.conf_dir = self.path("net.d");
@@ -101,13 +127,14 @@ impl Node {
             daemon.boot_id = boot.into();
             Arc::new(daemon)
         });
-        let store = skiff_image::Store::open(&self.path("root"), <_>::default()).unwrap();
-        runtime.block_on(recover::run(&daemon, &store)).unwrap();
-        Running {
+        let store = skiff_image::Store::open(&self.path(&root), <_>::default()).unwrap();
+        before();
+        runtime.block_on(recover::run(&daemon, &store))?;
+        Ok(Running {
             runtime,
             service: Runtime::new(daemon.clone()),
             daemon,
-        }
+        })
     }
 
     /// Names of everything in the state directories, spares and locks left out.
@@ -191,6 +218,16 @@ impl Running {
         };
         let answer = self.block_on(self.service.pod_sandbox_status(Request::new(request)))?;
         Ok(answer.into_inner().status.unwrap())
+    }
+
+    /// What the verbose status of a pod says besides its status.
+    pub(crate) fn pod_info(&self, id: &str) -> serde_json::Value {
+        let request = cri::PodSandboxStatusRequest {
+            pod_sandbox_id: id.into(),
+            verbose: true,
+        };
+        let answer = self.block_on(self.service.pod_sandbox_status(Request::new(request)));
+        serde_json::from_str(&answer.unwrap().into_inner().info["info"]).unwrap()
     }
 
     pub(crate) fn pods(&self) -> Vec<String> {
@@ -365,7 +402,13 @@ impl Images for FakeImages {
     }
 
     fn release(&self, container: &str) {
-        self.held.lock().unwrap().remove(container);
+        let volumes = format!("{container}/");
+        let mut held = self.held.lock().unwrap();
+        held.retain(|holder| holder != container && !holder.starts_with(&volumes));
+    }
+
+    fn has_path(&self, _: &Image, path: &str) -> Result<bool, StoreError> {
+        Ok(path == "etc")
     }
 
     fn read_file(&self, _: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError> {

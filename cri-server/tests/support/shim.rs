@@ -35,6 +35,12 @@ pub(crate) struct Script {
     pub(crate) silent_create: bool,
     /// Starting fails.
     pub(crate) refuse_start: Option<Failure>,
+    /// Starting is not answered.
+    pub(crate) silent_start: bool,
+    /// Containers end with this code before their creation is answered.
+    pub(crate) stillborn: Option<i32>,
+    /// Exit records cannot be written.
+    pub(crate) disk_full: bool,
     /// Signals that containers do not end from.
     pub(crate) ignored: Vec<i32>,
     /// Execs run until they are killed.
@@ -52,6 +58,7 @@ pub(crate) struct Shims {
 
 struct FakeShim {
     pid: i32,
+    start_time: u64,
     script: Arc<Mutex<Script>>,
     run_dir: PathBuf,
     state: Mutex<State>,
@@ -60,6 +67,7 @@ struct FakeShim {
 #[derive(Default)]
 struct State {
     pod: Option<Adopt>,
+    broken: Option<String>,
     containers: BTreeMap<String, (ContainerState, PathBuf)>,
     connections: Vec<Arc<OwnedFd>>,
     execs: BTreeMap<u64, (u64, Arc<OwnedFd>)>,
@@ -79,8 +87,10 @@ impl Spawn for Shims {
             .stdout(Stdio::null())
             .stderr(Stdio::null())
             .spawn()?;
+        let process = Process::of_child(child)?;
         let shim = Arc::new(FakeShim {
-            pid: i32::try_from(child.id()).unwrap(),
+            pid: process.id.pid,
+            start_time: process.id.start_time,
             script: Arc::clone(&self.script),
             run_dir: run_dir.into(),
             state: Mutex::default(),
@@ -97,7 +107,6 @@ impl Spawn for Shims {
             &SocketAddrUnix::new(run_dir.join(run_dir::SOCKET))?,
         )?;
         listen(&listener, 8)?;
-        let process = Process::of_child(child)?;
         let ready = Event::Ready {
             protocol: PROTOCOL,
             pid: shim.pid,
@@ -128,6 +137,47 @@ impl Shims {
         self.find(pod)
             .expect("a shim of that pod")
             .exit(container, code, 0, true);
+    }
+
+    /// The connections of a pod's shim close; it goes on.
+    pub(crate) fn hang_up(&self, pod: &str) {
+        let shim = self.find(pod).expect("a shim of that pod");
+        for connection in shim.state.lock().unwrap().connections.iter() {
+            let _ = rustix::net::shutdown(connection.as_fd(), rustix::net::Shutdown::Both);
+        }
+    }
+
+    /// A pod's shim cannot be connected to any more.
+    pub(crate) fn hide(&self, pod: &str) {
+        let socket = self.find(pod).unwrap().run_dir.join(run_dir::SOCKET);
+        std::fs::rename(&socket, socket.with_extension("hidden")).unwrap();
+    }
+
+    /// It can again.
+    pub(crate) fn show(&self, pod: &str) {
+        let socket = self.find(pod).unwrap().run_dir.join(run_dir::SOCKET);
+        std::fs::rename(socket.with_extension("hidden"), &socket).unwrap();
+    }
+
+    /// A pod cannot run containers any more.
+    pub(crate) fn break_pod(&self, pod: &str, reason: &str) {
+        let shim = self.find(pod).expect("a shim of that pod");
+        shim.state.lock().unwrap().broken = Some(reason.into());
+        shim.tell(&Event::Broken {
+            reason: reason.into(),
+        });
+    }
+
+    /// A container whose start was not answered runs.
+    pub(crate) fn come_through(&self, pod: &str, container: &str) {
+        let shim = self.find(pod).expect("a shim of that pod");
+        let mut state = shim.state.lock().unwrap();
+        state.containers.get_mut(container).unwrap().0.started_at = 1_000;
+        drop(state);
+        shim.tell(&Event::Started {
+            id: container.into(),
+            started_at: 1_000,
+        });
     }
 
     /// What shims were asked, in order.
@@ -231,8 +281,17 @@ impl FakeShim {
             Call::Create(_) if script.silent_create => return None,
             Call::Create(create) => match script.refuse_create.clone() {
                 Some(failure) => Err(failure),
-                None => Ok(self.create(*create)),
+                None => {
+                    let (id, stillborn) = (create.id.clone(), script.stillborn);
+                    drop(script);
+                    let reply = self.create(*create);
+                    if let Some(code) = stillborn {
+                        self.exit(&id, code, 0, true);
+                    }
+                    Ok(reply)
+                }
             },
+            Call::Start { .. } if script.silent_start => return None,
             Call::Start { id } => match script.refuse_start.clone() {
                 Some(failure) => Err(failure),
                 None => {
@@ -277,7 +336,14 @@ impl FakeShim {
                     pod_id: state.pod.as_ref().map(|adopt| adopt.pod_id.clone()),
                     protocol: PROTOCOL,
                     containers: state.containers.values().map(|(c, _)| c.clone()).collect(),
+                    broken: state.broken.clone(),
                 }))
+            }
+            call @ (Call::Update(_) | Call::Attach(_) | Call::Resize(_) | Call::Dial { .. }) => {
+                Err(Failure {
+                    kind: FailureKind::Unsupported,
+                    message: format!("{call:?}"),
+                })
             }
             Call::Shutdown => {
                 script.log.push("shutdown".into());
@@ -311,7 +377,7 @@ impl FakeShim {
         let container = ContainerState {
             id: create.id.clone(),
             pid: self.pid,
-            start_time: 1,
+            start_time: self.start_time,
             started_at: 0,
             exit: None,
         };
@@ -321,7 +387,13 @@ impl FakeShim {
             .insert(create.id, (container, create.exit_path));
         Reply::Created {
             pid: self.pid,
-            start_time: 1,
+            start_time: self.start_time,
+        }
+    }
+
+    fn tell(&self, event: &Event) {
+        for connection in &self.state.lock().unwrap().connections {
+            let _ = send(&**connection, &Message::Event(event.clone()), &[]);
         }
     }
 
@@ -356,6 +428,7 @@ impl FakeShim {
 
     /// Ends a container: the record first, then the word.
     fn exit(&self, id: &str, code: i32, signal: i32, tell: bool) {
+        let disk_full = self.script.lock().unwrap().disk_full;
         let mut state = self.state.lock().unwrap();
         let Some((container, path)) = state.containers.get_mut(id) else {
             return;
@@ -373,7 +446,9 @@ impl FakeShim {
             finished_at: 2_000,
             start_error: None,
         };
-        let _ = std::fs::write(path, serde_json::to_vec(&record).unwrap());
+        if !disk_full {
+            let _ = std::fs::write(path, serde_json::to_vec(&record).unwrap());
+        }
         container.exit = Some(record.clone());
         for connection in state.connections.iter().filter(|_| tell) {
             let _ = send(

@@ -1,5 +1,8 @@
 //! `skiffctl wipe`: back to a host on which skiffd never ran a pod.
 //!
+//! What of the host's cgroups and network namespaces is of another daemon, with other directories,
+//! is left alone.
+//!
 //! In the order in which a pod is taken down: containers, networks, shims, then what is left of
 //! them. A step that fails is told and the next ones are tried all the same; wiping again is
 //! always safe.
@@ -16,7 +19,8 @@ use skiff_config::Config;
 use skiff_cri_server::daemon::Lock;
 use skiff_cri_server::host::cgroup::ROOT;
 use skiff_cri_server::id::Id;
-use skiff_cri_server::layout::{Layout, NETNS_PREFIX};
+use skiff_cri_server::layout::Layout;
+use skiff_cri_server::ownership::{Own, netns_of};
 use skiff_cri_server::shim::connect::connect_client;
 use skiff_cri_server::telemetry::chain;
 use skiff_cri_server::{cgroup, netns};
@@ -37,12 +41,19 @@ pub(crate) struct Args {
     /// Remove images too
     #[arg(long)]
     images: bool,
+    /// Remove also cgroups and network namespaces that are named like those of a pod and that no
+    /// record of this skiffd knows: of one with other directories, which must not run, or of one
+    /// whose records were deleted
+    #[arg(long)]
+    unrecorded: bool,
 }
 
 /// Something a daemon left.
 #[derive(Debug)]
 enum Residue {
     Cgroup(PathBuf),
+    /// The parent of the cgroups of pods that have no other, which may have some of another daemon.
+    Parent(PathBuf),
     Network(String),
     Shim(String),
     Netns(PathBuf),
@@ -53,6 +64,7 @@ impl std::fmt::Display for Residue {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Cgroup(path) => write!(f, "cgroup {}", path.display()),
+            Self::Parent(path) => write!(f, "cgroup {}, if it is empty", path.display()),
             Self::Network(pod) => write!(f, "network of pod {pod}"),
             Self::Shim(shim) => write!(f, "shim {shim}"),
             Self::Netns(path) => write!(f, "network namespace {}", path.display()),
@@ -77,7 +89,7 @@ pub(crate) async fn run(options: &Options, args: &Args) -> anyhow::Result<ExitCo
     };
     let networks = Networks::open(&config, &layout)?;
     let mut failed = false;
-    for residue in find(&layout, &networks, args.images)? {
+    for residue in find(&layout, &networks, args)? {
         if !args.yes {
             println!("would remove {residue}");
             continue;
@@ -98,27 +110,32 @@ pub(crate) async fn run(options: &Options, args: &Args) -> anyhow::Result<ExitCo
 }
 
 /// Everything there is, in the order it is removed.
-fn find(layout: &Layout, networks: &Networks, images: bool) -> anyhow::Result<Vec<Residue>> {
+fn find(layout: &Layout, networks: &Networks, args: &Args) -> anyhow::Result<Vec<Residue>> {
     let cgroups = Path::new(ROOT);
+    let own = Own::of(layout)
+        .map_err(|(e, path)| anyhow::Error::new(e).context(format!("read {}", path.display())))?;
     let mut all: Vec<_> = cgroup::scan(cgroups)
         .into_iter()
+        .filter(|(_, id)| args.unrecorded || own.has(id))
         .map(|(path, _)| Residue::Cgroup(path))
         .collect();
     all.extend(networks.pods()?.into_iter().map(Residue::Network));
     all.extend(names(&layout.shims())?.into_iter().map(Residue::Shim));
-    let ours = names(&layout.netns)?
-        .into_iter()
-        .filter(|name| name.starts_with(NETNS_PREFIX));
-    all.extend(ours.map(|name| Residue::Netns(layout.netns.join(name))));
-    let own = cgroups.join("skiff");
-    all.extend(own.is_dir().then_some(Residue::Cgroup(own)));
+    let namespaces = names(&layout.netns)?.into_iter();
+    let namespaces = namespaces
+        .map(|name| layout.netns.join(name))
+        .filter(|path| own.has_netns(path) || args.unrecorded && netns_of(path).is_some());
+    all.extend(namespaces.map(Residue::Netns));
+    let parent = cgroups.join(cgroup::OWN);
+    all.extend(parent.is_dir().then_some(Residue::Parent(parent)));
     let mut directories = vec![
         layout.shims(),
+        layout.all_pod_files(),
         layout.root.join("state"),
         layout.root.join("snapshots"),
     ];
     directories.push(layout.root.join("cni"));
-    directories.extend(images.then(|| layout.root.join("images")));
+    directories.extend(args.images.then(|| layout.root.join("images")));
     directories.retain(|directory| directory.is_dir());
     all.extend(directories.into_iter().map(Residue::Directory));
     Ok(all)
@@ -148,11 +165,22 @@ async fn remove(residue: &Residue, layout: &Layout, networks: &Networks) -> anyh
             }
             Ok(())
         }
+        Residue::Parent(path) => remove_parent(path),
         Residue::Network(pod) => networks.remove(pod, layout).await,
         Residue::Shim(shim) => end_shim(shim, &layout.shim(shim)).await,
         Residue::Netns(path) => Ok(netns::remove(path)?),
         Residue::Directory(path) => Ok(fs::remove_dir_all(path)?),
     }
+}
+
+/// Removes the parent of pods' cgroups, and those of pods that are gone, where nothing is left.
+fn remove_parent(parent: &Path) -> anyhow::Result<()> {
+    for pod in names(parent)?.iter().filter_map(|name| Id::parse(name)) {
+        // What is not empty is another daemon's.
+        let _ = fs::remove_dir(parent.join(pod.as_str()));
+    }
+    let _ = fs::remove_dir(parent);
+    Ok(())
 }
 
 /// Asks a shim to end and waits until it has. One that nobody listens for has ended already.
