@@ -13,6 +13,8 @@ pub trait Images: Send + Sync {
     fn release(&self, container: &str);
     /// Reads a file of an image; `None` when there is none.
     fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
+    /// Whether an image has anything at a path.
+    fn has_path(&self, image: &Image, path: &str) -> Result<bool, StoreError>;
     /// Makes a container's writable directories.
     fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError>;
     /// Removes them.
@@ -32,6 +34,10 @@ impl Images for skiff_image::Store {
         /// A user data base longer than this is none.
         const LIMIT: u64 = 4 * 1024 * 1024;
         Self::read_file(self, image, path, LIMIT)
+    }
+
+    fn has_path(&self, image: &Image, path: &str) -> Result<bool, StoreError> {
+        Self::has_path(self, image, path)
     }
 
     fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError> {

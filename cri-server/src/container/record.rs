@@ -3,6 +3,7 @@
 //! The record is `<root>/state/containers/<id>.json`; its birth is the request as it came and the
 //! specification made of it. Beside it is the exit record of the shim, `<id>.exit`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Spec;
@@ -31,6 +32,9 @@ pub struct ContainerRecord {
     pub image_id: String,
     /// Name of its image as the user knows it.
     pub image: String,
+    /// Ids of the images of its image volumes, by their paths in it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub image_volumes: BTreeMap<PathBuf, String>,
     /// Its cgroup directory.
     pub cgroup: PathBuf,
     /// Its log.
@@ -39,6 +43,9 @@ pub struct ContainerRecord {
     pub user: UserRecord,
     /// Number of the signal that asks it to stop.
     pub stop_signal: i32,
+    /// Its limits, once they have been changed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Request<cri::LinuxContainerResources>>,
     /// Where it is in its life. An exit that the shim has recorded is not repeated here.
     pub state: State,
 }
