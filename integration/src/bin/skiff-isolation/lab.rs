@@ -18,6 +18,25 @@ use tonic::Status;
 /// Where a container finds the probe.
 pub(crate) const PROBE: &str = "/skiff-probe";
 
+/// What a kubelet asks to have masked and made read-only unless a pod wants it otherwise.
+const MASKED: [&str; 8] = [
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/timer_list",
+    "/proc/scsi",
+    "/sys/firmware",
+];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
+
 /// How long a container may take to say or do what is waited for.
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -70,6 +89,8 @@ impl Shape {
         let linux = container.linux.get_or_insert_default();
         let security = linux.security_context.get_or_insert_default();
         security.no_new_privs = false;
+        security.masked_paths = MASKED.map(str::to_owned).to_vec();
+        security.readonly_paths = READ_ONLY.map(str::to_owned).to_vec();
         Self { pod, container }
     }
 

@@ -86,6 +86,8 @@ pub(crate) async fn defaults(lab: &mut Lab) -> anyhow::Result<()> {
                 ("hostname=other", "EPERM"),
                 ("unshare=mount", "EPERM"),
                 ("write=/proc/sys/kernel/panic:0", "EROFS|EACCES|EPERM"),
+                ("write=/proc/sysrq-trigger:h", "EROFS|EACCES"),
+                ("read=/proc/kcore", "ok|ENOENT"),
                 (
                     "write=/sys/kernel/mm/ksm/run:0",
                     "EROFS|EACCES|EPERM|ENOENT",
