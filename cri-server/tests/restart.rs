@@ -442,3 +442,21 @@ fn a_pod_whose_record_stays_is_not_removed() {
     }
     assert_eq!(node.left(), Vec::<String>::new());
 }
+
+#[test]
+fn the_networks_of_pods_that_are_back_are_checked() {
+    let node = Node::new();
+    node.network(PLUGIN);
+    let daemon = node.start();
+    let id = daemon.run_pod(&pod("a")).unwrap();
+    daemon.kill();
+    let daemon = node.start();
+    let log = || std::fs::read_to_string(node.path("cni-bin/log")).unwrap();
+    for _ in 0..2000 {
+        if log() == "ADD\nCHECK\n" {
+            return daemon.remove_pod(&id).unwrap();
+        }
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    panic!("{}", log());
+}

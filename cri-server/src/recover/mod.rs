@@ -2,13 +2,15 @@
 //!
 //! [`run`] reads every record, finds the shims again, and gives each pod its task. What a daemon
 //! was about to make when it died is undone; a record that cannot be read is put aside; and what
-//! no record names is found by looking ([`sweep`]) and removed. Clients that ask about pods wait
+//! no record names is found by looking ([`sweep`]) and removed; then the plugins are asked whether
+//! networks are as they were ([`networks`]). Clients that ask about pods wait
 //! until all are back; the rest of the service answers meanwhile.
 //!
 //! What must hold: recovery never removes what belongs to a pod that a client was told of, unless
 //! its record cannot be read; and it may itself be killed at any instruction.
 
 mod containers;
+mod networks;
 mod pods;
 mod sweep;
 
@@ -87,6 +89,7 @@ pub async fn run(daemon: &Arc<Daemon>, images: &skiff_image::Store) -> Result<()
         .extend(records.containers.into_values().flatten());
     daemon.recovered.send_replace(true);
     orphans.remove(daemon, images).await;
+    tokio::spawn(networks::check(Arc::clone(daemon)));
     Ok(())
 }
 

@@ -12,6 +12,7 @@ mod network;
 mod node;
 mod records;
 mod requests;
+mod shims;
 
 use clap::Parser;
 use skiff_integration::report::Report;
@@ -71,6 +72,9 @@ async fn main() -> anyhow::Result<()> {
         records::a_corrupt_pod_record,
         records::a_corrupt_container_record,
         records::a_killed_shim,
+        shims::a_stopped_shim,
+        shims::a_killed_pod_init,
+        shims::another_daemon,
     );
     Ok(())
 }
