@@ -6,9 +6,11 @@
 
 #![forbid(unsafe_code)]
 
+mod credentials;
 mod devices;
 mod escape;
 mod filters;
+mod inside;
 mod lab;
 mod mounts;
 mod process;
@@ -68,15 +70,15 @@ async fn main() -> anyhow::Result<()> {
         process::what_a_pod_shares,
         process::one_pid_namespace,
         process::the_hosts_namespaces,
-        process::drop_all_then_add,
-        process::add_all_but_one,
-        process::ambient_capabilities,
-        process::user_and_group_by_number,
-        process::user_by_name,
-        process::user_of_the_image,
-        process::groups_merged,
-        process::groups_strict,
-        process::no_new_privileges,
+        credentials::drop_all_then_add,
+        credentials::add_all_but_one,
+        credentials::ambient_capabilities,
+        credentials::user_and_group_by_number,
+        credentials::user_by_name,
+        credentials::user_of_the_image,
+        credentials::groups_merged,
+        credentials::groups_strict,
+        credentials::no_new_privileges,
         process::privileged,
         process::read_only_root,
         process::masked_and_read_only_paths,
@@ -95,6 +97,8 @@ async fn main() -> anyhow::Result<()> {
         users::the_mapping_that_was_asked_for,
         users::owners_of_files,
         users::two_pods,
+        users::ids_of_another_pod,
+        users::the_hosts_network,
         users::attempts_to_escape,
         users::requests_that_are_refused,
         users::a_user_that_is_not_mapped,

@@ -3,7 +3,8 @@
 use anyhow::{Context, ensure};
 use skiff_cri::v1::LinuxContainerResources;
 
-use crate::lab::{Inside, Lab, SHELL, Shape, same};
+use crate::inside::Inside;
+use crate::lab::{Lab, SHELL, Shape, same};
 
 const MIB: i64 = 1 << 20;
 

@@ -198,6 +198,44 @@ pub(crate) async fn two_pods(lab: &mut Lab) -> anyhow::Result<()> {
     .await
 }
 
+/// No two living pods have an id of the host in common; what a pod had is free when it has stopped.
+pub(crate) async fn ids_of_another_pod(lab: &mut Lab) -> anyhow::Result<()> {
+    let host = 2_700_000;
+    lab.look(mapped("first", host), async |inside| {
+        let other = mapped("last-id-in-common", host + LENGTH - 1);
+        inside.lab.refuses(other, &["belong to pod"]).await
+    })
+    .await?;
+    lab.look(mapped("next", host), async |_| Ok(())).await
+}
+
+/// Root of a user namespace is not root of the host's network, whose devices it sees in /sys.
+pub(crate) async fn the_hosts_network(lab: &mut Lab) -> anyhow::Result<()> {
+    let mut shape = mapped("host-network", 2_800_000);
+    let node = NamespaceMode::Node.into();
+    let pod = shape.pod_linux().security_context.get_or_insert_default();
+    pod.namespace_options.get_or_insert_default().network = node;
+    let options = shape.security().namespace_options.get_or_insert_default();
+    options.network = node;
+    lab.look(shape, async |inside| {
+        let line = [0, 2_800_000, u64::from(LENGTH)];
+        same("uid_map", inside.report.uid_map.as_slice(), &[line])?;
+        let net = |report: &Report| report.namespaces.get("net").map(|ns| ns.id);
+        same("network", net(&inside.report), net(&Report::read()?))?;
+        inside
+            .outcomes(&[
+                ("stat=/sys/class/net/lo", "ok"),
+                ("write=/sys/class/net/lo/mtu:1500", "EROFS|EACCES"),
+                (
+                    "write=/proc/sys/net/ipv4/ip_default_ttl:63",
+                    "EACCES|EPERM|EROFS",
+                ),
+            ])
+            .await
+    })
+    .await
+}
+
 /// Root of a user namespace is nobody outside of it.
 pub(crate) async fn attempts_to_escape(lab: &mut Lab) -> anyhow::Result<()> {
     let mut shape = mapped("escape", 2_400_000);
