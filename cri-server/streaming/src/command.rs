@@ -18,7 +18,7 @@ use bytes::{Bytes, BytesMut};
 use rustix::pipe::{PipeFlags, fcntl_getpipe_size, pipe_with};
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 
 use crate::channel::{Line, PART, Sink, Source};
 use crate::resize::{Parser, Resizes, Size};
@@ -86,8 +86,13 @@ struct Client {
 }
 
 /// Runs a command for the client at the other end of `io`.
-pub(crate) async fn serve<I>(io: I, upgrade: CommandUpgrade, streams: Streams, command: Command)
-where
+pub(crate) async fn serve<I>(
+    io: I,
+    upgrade: CommandUpgrade,
+    streams: Streams,
+    burst: usize,
+    command: Command,
+) where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let client = match upgrade {
@@ -103,7 +108,7 @@ where
             over_websocket(io, channels, version, streams).await
         }
     };
-    client.run(command).await;
+    client.run(command, burst).await;
 }
 
 /// Waits for the streams that belong to what was asked for: always that of errors.
@@ -185,7 +190,9 @@ where
 }
 
 impl Client {
-    async fn run(self, command: Command) {
+    /// `burst` bytes of output may wait for the client.
+    async fn run(self, command: Command, burst: usize) {
+        let waiting = burst / PART + 1;
         let line = self.line.clone();
         let (sizes, resizes) = watch::channel(None);
         let made = Made::new(&self, Resizes(resizes));
@@ -209,8 +216,8 @@ impl Client {
             exit
         };
         let outputs = async {
-            let out = show(stdout.zip(out), has_ended.clone());
-            let err = show(stderr.zip(err), has_ended.clone());
+            let out = show(stdout.zip(out), waiting, has_ended.clone());
+            let err = show(stderr.zip(err), waiting, has_ended.clone());
             tokio::join!(command, out, err).0
         };
         let inputs = async {
@@ -286,32 +293,44 @@ fn receiver(fd: OwnedFd) -> io::Result<Receiver> {
 }
 
 /// Sends what comes out of a pipe, until its end, or until the command has ended and the pipe is
-/// empty.
-async fn show(pair: Option<(Receiver, Sink)>, mut has_ended: watch::Receiver<bool>) {
+/// empty. Parts that the client has not taken yet wait, `waiting` of them at the most.
+async fn show(
+    pair: Option<(Receiver, Sink)>,
+    waiting: usize,
+    mut has_ended: watch::Receiver<bool>,
+) {
     let Some((pipe, sink)) = pair else { return };
-    loop {
-        tokio::select! {
-            ready = pipe.readable() => {
-                let mut part = BytesMut::zeroed(PART);
-                match ready.and_then(|()| pipe.try_read(&mut part)) {
-                    Ok(0) => break,
-                    Ok(len) => {
-                        part.truncate(len);
-                        if !sink.send(part.freeze()).await {
-                            return;
+    let (parts, mut to_send) = mpsc::channel(waiting);
+    let reading = async move {
+        loop {
+            tokio::select! {
+                ready = pipe.readable() => {
+                    let mut part = BytesMut::zeroed(PART);
+                    match ready.and_then(|()| pipe.try_read(&mut part)) {
+                        Ok(0) => return,
+                        Ok(len) => {
+                            part.truncate(len);
+                            if parts.send(part.freeze()).await.is_err() {
+                                return;
+                            }
                         }
+                        Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+                        Err(_) => return,
                     }
-                    Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
-                    Err(_) => break,
                 }
-            }
-            () = is_set(&mut has_ended) => {
-                drain(&pipe, &sink).await;
-                break;
+                () = is_set(&mut has_ended) => return drain(&pipe, &parts).await,
             }
         }
-    }
-    sink.end().await;
+    };
+    let sending = async {
+        while let Some(part) = to_send.recv().await {
+            if !sink.send(part).await {
+                return;
+            }
+        }
+        sink.end().await;
+    };
+    tokio::join!(reading, sending);
 }
 
 async fn is_set(flag: &mut watch::Receiver<bool>) {
@@ -321,7 +340,7 @@ async fn is_set(flag: &mut watch::Receiver<bool>) {
 
 /// Sends what is in a pipe now, at most as much as it can hold. Asks the pipe itself: the runtime
 /// may not have heard yet of what the command wrote last.
-async fn drain(pipe: &Receiver, sink: &Sink) {
+async fn drain(pipe: &Receiver, parts: &mpsc::Sender<Bytes>) {
     let mut left = fcntl_getpipe_size(pipe).unwrap_or(PART);
     while left > 0 {
         let mut part = BytesMut::zeroed(PART);
@@ -329,7 +348,7 @@ async fn drain(pipe: &Receiver, sink: &Sink) {
             Ok(len) if len > 0 => {
                 left = left.saturating_sub(len);
                 part.truncate(len);
-                if !sink.send(part.freeze()).await {
+                if parts.send(part.freeze()).await.is_err() {
                     return;
                 }
             }

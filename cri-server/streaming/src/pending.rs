@@ -20,6 +20,9 @@ pub enum Job {
     Command {
         /// Streams that the caller asked for.
         streams: Streams,
+        /// Bytes of output that may wait for a client that is slower than the command; then the
+        /// command's pipe fills.
+        burst: usize,
         /// What to do with them.
         command: Command,
     },
@@ -101,6 +104,7 @@ mod tests {
     fn job() -> Job {
         Job::Command {
             streams: Streams::default(),
+            burst: 0,
             command: Box::new(|_| Box::pin(async { Exit::Ended })),
         }
     }

@@ -63,8 +63,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Listens, and serves from now on in tasks of the async runtime.
-    pub async fn start(settings: &Settings) -> Result<Self, ServerError> {
+    /// Listens, and serves from now on in tasks. Needs a tokio runtime.
+    pub fn start(settings: &Settings) -> Result<Self, ServerError> {
         let Settings { address, tls } = settings;
         if tls.is_none() && !address.ip().is_loopback() {
             return Err(ServerError::Unprotected(*address));
@@ -79,7 +79,9 @@ impl Server {
             address: *address,
             source,
         };
-        let listener = TcpListener::bind(address).await.map_err(failed)?;
+        let listener = std::net::TcpListener::bind(address).map_err(failed)?;
+        listener.set_nonblocking(true).map_err(failed)?;
+        let listener = TcpListener::from_std(listener).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
         let scheme = if acceptor.is_some() { "https" } else { "http" };
         let pending = Arc::new(Pending::default());
@@ -172,10 +174,14 @@ fn respond(mut request: Request<Incoming>, pending: &Pending) -> Response<Full<B
     }
     let upgrade = hyper::upgrade::on(&mut request);
     match job {
-        Job::Command { streams, command } => switch(
+        Job::Command {
+            streams,
+            burst,
+            command,
+        } => switch(
             upgrade::command(request.headers()),
             upgrade,
-            move |io, chosen| command::serve(io, chosen, streams, command),
+            move |io, chosen| command::serve(io, chosen, streams, burst, command),
         ),
         Job::Forward { ports, listed } => switch(
             upgrade::forward(request.headers()),
