@@ -33,11 +33,13 @@ mod pin;
 mod pull;
 mod reference;
 pub mod registry;
+mod skeleton;
 mod snapshot;
 mod spare;
 mod store;
 mod trash;
 mod usage;
+mod volume;
 
 pub use auth::Auth;
 pub use digest::{Digest, DigestError};

@@ -15,13 +15,19 @@ use rustix::io::Errno;
 use crate::error::StoreError;
 use crate::image::Image;
 use crate::layout::make_private;
+use crate::skeleton;
 use crate::spare::{self, Spares, UPPER, WORK};
 use crate::trash::Trash;
+use crate::volume;
 
 /// Where deleted snapshots wait; no container id looks like this.
 const TRASH: &str = ".trash";
+/// The directories of a container's volumes in its snapshot.
+const VOLUMES: &str = "volumes";
 /// Where directories for snapshots to come wait.
 const SPARE: &str = ".spare";
+/// The layer below those of every image.
+const SKELETON: &str = ".skeleton";
 /// Directories nested deeper than this are not counted by [`Snapshots::usage`]: each level costs
 /// a file descriptor, and the nesting is up to the container.
 const MAX_DEPTH: usize = 512;
@@ -29,7 +35,7 @@ const MAX_DEPTH: usize = 512;
 /// The directories of one container's root file system.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
-    /// Layers of the image, uppermost first.
+    /// Layers of the image, uppermost first, and one of mount points.
     pub lower: Vec<PathBuf>,
     /// What the container writes.
     pub upper: PathBuf,
@@ -61,6 +67,7 @@ impl Snapshots {
         make_private(&dir)?;
         trash.sweep(&dustbin)?;
         let spares = Spares::start(dir.join(SPARE))?;
+        skeleton::make(&dir.join(SKELETON))?;
         Ok(Self { dir, trash, spares })
     }
 
@@ -88,10 +95,27 @@ impl Snapshots {
             copy_owner_and_mode(root, &upper)?;
         }
         Ok(Snapshot {
-            lower: image.layers.clone(),
+            lower: [&image.layers[..], &[self.dir.join(SKELETON)]].concat(),
             upper,
             work,
         })
+    }
+
+    /// Where the directory of a volume that a container's image declares is.
+    pub fn volume(&self, id: &str, number: usize) -> PathBuf {
+        self.dir.join(id).join(VOLUMES).join(number.to_string())
+    }
+
+    /// Makes that directory in a prepared snapshot, with what the image has at `path`. Copies
+    /// files: call it off the async threads.
+    pub fn make_volume(
+        &self,
+        id: &str,
+        number: usize,
+        image: &Image,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        volume::make(&image.layers, path, &self.volume(id, number))
     }
 
     /// Removes a container's snapshot; the files are deleted in the background. One that does
@@ -109,7 +133,7 @@ impl Snapshots {
                 .map_err(StoreError::io("read", &self.dir))?
                 .file_name();
             let name = name.into_string().ok();
-            ids.extend(name.filter(|name| ![TRASH, SPARE].contains(&name.as_str())));
+            ids.extend(name.filter(|name| ![TRASH, SPARE, SKELETON].contains(&name.as_str())));
         }
         Ok(ids)
     }
@@ -210,7 +234,7 @@ mod tests {
         let made = snapshots
             .prepare("c1", &image(vec![layer.clone()]))
             .unwrap();
-        assert_eq!(made.lower, [layer]);
+        assert_eq!(made.lower, [layer, root.path().join("snapshots/.skeleton")]);
         assert_eq!(fs::metadata(&made.upper).unwrap().mode() & 0o7777, 0o711);
         assert_eq!(snapshots.list().unwrap(), ["c1"]);
         snapshots.remove("c1").unwrap();
