@@ -150,6 +150,13 @@ fn requested_mount(
         ));
     }
     let destination = container_path(&request.container_path, &at("container_path"))?;
+    if Path::new(&request.image_sub_path)
+        .components()
+        .any(|part| part == Component::ParentDir)
+    {
+        let reason = format!("{:?} contains ..", request.image_sub_path);
+        return Err(SpecError::invalid(at("image_sub_path"), reason));
+    }
     if let Some(image) = image_of(request) {
         return image_volume(request, image, destination, i);
     }

@@ -1,7 +1,7 @@
 //! Resources and devices.
 
 use oci_spec::runtime::LinuxDeviceType;
-use skiff_cri::v1::{CdiDevice, HugepageLimit};
+use skiff_cri::v1::HugepageLimit;
 use skiff_spec::RequestedDevice;
 
 use crate::case::{Case, device, text_map};
@@ -156,11 +156,6 @@ fn bad_devices_are_refused() {
         }];
         assert_eq!(case.refused(), field);
     }
-    let mut case = Case::plain();
-    case.config.cdi_devices = vec![CdiDevice {
-        name: "vendor.test/gpu=0".into(),
-    }];
-    assert_eq!(case.refused(), "CDI_devices[0]");
 }
 
 #[test]

@@ -8,3 +8,5 @@ mod process;
 mod profiles;
 mod properties;
 mod update;
+mod userns;
+mod volumes;
