@@ -1,12 +1,13 @@
 //! The keys.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Capability;
 use serde::de::Error as _;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use crate::endpoint::Endpoint;
 use crate::size::Size;
@@ -40,6 +41,8 @@ pub struct Config {
     pub cdi: Cdi,
     /// Image pulls.
     pub image: Image,
+    /// Exec, attach and port forwarding.
+    pub streaming: Streaming,
 }
 
 impl Default for Config {
@@ -55,6 +58,7 @@ impl Default for Config {
             network: Network::default(),
             cdi: Cdi::default(),
             image: Image::default(),
+            streaming: Streaming::default(),
         }
     }
 }
@@ -312,6 +316,45 @@ impl Default for Image {
             max_layer_size: Size::gib(64),
         }
     }
+}
+
+/// Where a kubelet comes for exec, attach and port forwarding.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Streaming {
+    /// Address and port; port 0 is one that the kernel chooses. Without a certificate it must be
+    /// a loopback address.
+    pub address: SocketAddr,
+    /// Certificate chain for TLS, PEM; none for plain HTTP.
+    #[serde(deserialize_with = "absolute_or_none", serialize_with = "empty_for_none")]
+    pub certificate: Option<PathBuf>,
+    /// Private key of the certificate, PEM.
+    #[serde(deserialize_with = "absolute_or_none", serialize_with = "empty_for_none")]
+    pub key: Option<PathBuf>,
+}
+
+impl Default for Streaming {
+    fn default() -> Self {
+        Self {
+            address: (Ipv4Addr::LOCALHOST, 0).into(),
+            certificate: None,
+            key: None,
+        }
+    }
+}
+
+fn absolute_or_none<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<PathBuf>, D::Error> {
+    let path = PathBuf::deserialize(deserializer)?;
+    if path.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    checked_absolute(path).map(Some).map_err(D::Error::custom)
+}
+
+fn empty_for_none<S: Serializer>(path: &Option<PathBuf>, serializer: S) -> Result<S::Ok, S::Error> {
+    path.clone().unwrap_or_default().serialize(serializer)
 }
 
 fn absolute<'de, D: Deserializer<'de>>(deserializer: D) -> Result<PathBuf, D::Error> {

@@ -11,6 +11,7 @@ use skiff_cni::Cni;
 use skiff_config::Config;
 use skiff_image::Store as ImageStore;
 use skiff_spec::{Defaults, HostFeatures};
+use skiff_streaming::Server as Streaming;
 use tokio::sync::watch;
 
 use crate::cgroup_driver::Driver;
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The CNI cache cannot be opened.
     #[error("open the network state")]
     Network(#[from] skiff_cni::Error),
+    /// The streaming server cannot be started.
+    #[error("start the streaming server")]
+    Streaming(#[from] skiff_streaming::ServerError),
     /// The configuration asks for what a specification cannot say.
     #[error("configuration of containers")]
     Defaults(#[from] skiff_spec::SpecError),
@@ -83,6 +87,8 @@ pub struct Daemon {
     pub cni: Cni,
     /// Devices that vendors describe.
     pub cdi: Cdi,
+    /// Where clients come for exec, attach and port forwarding.
+    pub streaming: Streaming,
     /// Spare shims.
     pub pool: Pool,
     /// Run directories of shims that were there before ours.
@@ -123,6 +129,7 @@ impl Daemon {
             seccomp: Programs::new(host.kernel),
             cni,
             cdi: Cdi::new(config.cdi.dirs.clone()),
+            streaming: Streaming::start(&streaming_settings(&config))?,
             pool,
             earlier_shims,
             store: Store::default(),
@@ -144,6 +151,18 @@ impl Daemon {
             .subscribe()
             .wait_for(|recovered| *recovered)
             .await;
+    }
+}
+
+fn streaming_settings(config: &Config) -> skiff_streaming::Settings {
+    let skiff_config::Streaming {
+        address,
+        certificate,
+        key,
+    } = &config.streaming;
+    skiff_streaming::Settings {
+        address: *address,
+        tls: certificate.clone().zip(key.clone()),
     }
 }
 

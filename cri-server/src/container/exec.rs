@@ -65,11 +65,7 @@ pub async fn exec(
         stdin: false,
         terminal: false,
     };
-    let mut kill = KillOnDrop {
-        client,
-        exec_id,
-        armed: true,
-    };
+    let mut kill = KillOnDrop::new(client, exec_id);
     let run = collect(client.exec(exec, vec![out, err]), stdout, stderr);
     let result = match limit {
         None => run.await,
@@ -78,7 +74,7 @@ pub async fn exec(
             Err(_) => return Err(timed_out(id, command, limit)),
         },
     };
-    kill.armed = false;
+    kill.disarm();
     result.or_else(|source| not_executed(id, source))
 }
 
@@ -142,10 +138,26 @@ async fn collect(
     })
 }
 
-struct KillOnDrop<'a> {
+/// Kills an exec that is given up.
+pub(super) struct KillOnDrop<'a> {
     client: &'a Client,
     exec_id: u64,
     armed: bool,
+}
+
+impl<'a> KillOnDrop<'a> {
+    pub(super) fn new(client: &'a Client, exec_id: u64) -> Self {
+        Self {
+            client,
+            exec_id,
+            armed: true,
+        }
+    }
+
+    /// The exec has ended by itself.
+    pub(super) fn disarm(&mut self) {
+        self.armed = false;
+    }
 }
 
 impl Drop for KillOnDrop<'_> {

@@ -4,7 +4,8 @@
 //! on disk; [`view`] what readers see, [`resources`] the limits that hold; [`create`] the steps that
 //! make one, each undoing itself;
 //! [`image`] what they need of images, [`users`] of an image's user data base; [`remains`] what is
-//! given back in the end; [`exec`] a further process. The task of the pod ([`crate::pod`]) owns
+//! given back in the end; [`exec`] a further process; [`session`] what runs
+//! for a client at a URL. The task of the pod ([`crate::pod`]) owns
 //! all change.
 
 mod confine;
@@ -17,10 +18,12 @@ pub mod image_volumes;
 pub mod record;
 pub mod resources;
 pub mod remains;
+pub mod session;
 pub mod state;
 pub mod stop;
 pub mod users;
 pub mod view;
+mod volumes;
 
 pub use error::ContainerError;
 pub use exit::Exit;

@@ -128,6 +128,12 @@ service! {
             |_| String::new(), rpc::list_containers::handle;
         exec_sync "ExecSync" Read (ExecSyncRequest) -> ExecSyncResponse,
             |r| container(&r.container_id), rpc::exec_sync::handle;
+        exec "Exec" Change (ExecRequest) -> ExecResponse,
+            |r| container(&r.container_id), rpc::exec::handle;
+        attach "Attach" Change (AttachRequest) -> AttachResponse,
+            |r| container(&r.container_id), rpc::attach::handle;
+        port_forward "PortForward" Change (PortForwardRequest) -> PortForwardResponse,
+            |r| pod(&r.pod_sandbox_id), rpc::port_forward::handle;
         reopen_container_log "ReopenContainerLog" Change
             (ReopenContainerLogRequest) -> ReopenContainerLogResponse,
             |r| container(&r.container_id), rpc::reopen_container_log::handle;
@@ -141,9 +147,6 @@ service! {
             |_| String::new(), rpc::stream_containers::handle;
     }
     unbuilt {
-        exec "Exec" (ExecRequest) -> ExecResponse;
-        attach "Attach" (AttachRequest) -> AttachResponse;
-        port_forward "PortForward" (PortForwardRequest) -> PortForwardResponse;
         container_stats "ContainerStats" (ContainerStatsRequest) -> ContainerStatsResponse;
         list_container_stats "ListContainerStats"
             (ListContainerStatsRequest) -> ListContainerStatsResponse;

@@ -4,8 +4,10 @@
 //! answer. It holds no state and takes no locks. What is not here is not built, and is answered
 //! with `Unimplemented` by [`crate::grpc`].
 
+pub mod attach;
 pub mod container_status;
 pub mod create_container;
+pub mod exec;
 pub mod exec_sync;
 pub mod image_fs_info;
 pub mod image_status;
@@ -13,6 +15,7 @@ pub mod list_containers;
 pub mod list_images;
 pub mod list_pod_sandbox;
 pub mod pod_sandbox_status;
+pub mod port_forward;
 pub mod pull_image;
 pub mod remove_container;
 pub mod remove_image;
@@ -36,9 +39,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use prost::Message;
+use skiff_streaming::Streams;
 
 use crate::container::ContainerError;
 use crate::daemon::Daemon;
+use crate::id::Id;
 use crate::pod::{PodError, PodHandle};
 use crate::store::{Ambiguous, Found};
 
@@ -59,6 +64,12 @@ pub enum RpcError {
     /// There is no such container.
     #[error("no container {0:?}")]
     NoContainer(String),
+    /// The pod does not run.
+    #[error("pod {0} is not ready")]
+    NotReady(Id),
+    /// Nobody comes for the URLs that were given out.
+    #[error(transparent)]
+    Streaming(#[from] skiff_streaming::TooMany),
     /// An id's beginning fits several.
     #[error(transparent)]
     Ambiguous(#[from] Ambiguous),
@@ -83,6 +94,27 @@ impl RpcError {
             reason: "is missing".into(),
         }
     }
+}
+
+/// Streams that make sense together: some, and with a terminal no second one for errors.
+fn check_streams(streams: Streams) -> Result<Streams, RpcError> {
+    let Streams {
+        stdin,
+        stdout,
+        stderr,
+        tty,
+    } = streams;
+    let wrong = |field, reason: &str| {
+        let reason = reason.into();
+        Err(RpcError::Invalid { field, reason })
+    };
+    if tty && stderr {
+        return wrong("stderr", "a terminal has no output of its own for errors");
+    }
+    if !(stdin || stdout || stderr) {
+        return wrong("stdin, stdout, stderr", "none is asked for");
+    }
+    Ok(streams)
 }
 
 /// The pod that a request names.

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use skiff_shim_proto::frame::{self, FrameError};
 use skiff_shim_proto::message::{
-    Adopt, Call, Create, Event, Exec, Failure, Message, PodState, Reply, Request, Update,
+    Adopt, Attach, Call, Create, Event, Exec, Failure, Message, PodState, Reply, Request, Resize, Update,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -55,7 +55,10 @@ struct Channel {
     waiting: Mutex<Option<Waiting>>,
 }
 
-type Waiting = HashMap<u64, oneshot::Sender<Result<Reply, Failure>>>;
+type Waiting = HashMap<u64, oneshot::Sender<Answer>>;
+
+/// What a shim answers, with its descriptors.
+type Answer = Result<(Reply, Vec<OwnedFd>), Failure>;
 
 impl Drop for Connection {
     fn drop(&mut self) {
@@ -167,6 +170,30 @@ impl Client {
         self.done("update", Call::Update(Box::new(update))).await
     }
 
+    /// Attaches pipes to a container and waits for the end of the session without a limit.
+    pub async fn attach(&self, attach: Attach, fds: Vec<OwnedFd>) -> Result<(), ShimError> {
+        match self.0.channel.ask(Call::Attach(attach), fds).await? {
+            Reply::Done => Ok(()),
+            _ => Err(self.unexpected("attach")),
+        }
+    }
+
+    /// Changes the size of a terminal.
+    pub async fn resize(&self, resize: Resize) -> Result<(), ShimError> {
+        self.done("resize", Call::Resize(resize)).await
+    }
+
+    /// Connects to a port of the pod; the socket does not block.
+    pub async fn dial(&self, port: u16) -> Result<OwnedFd, ShimError> {
+        let no_fds = Vec::<OwnedFd>::new();
+        let answer = self.0.channel.ask_for_fds(Call::Dial { port }, no_fds);
+        let answer = tokio::time::timeout(PATIENCE, answer).await;
+        match answer.map_err(|_| self.silent("dial"))?? {
+            (Reply::Dialed, fds) => fds.into_iter().next().ok_or_else(|| self.unexpected("dial")),
+            _ => Err(self.unexpected("dial")),
+        }
+    }
+
     /// Opens a container's log anew.
     pub async fn reopen_log(&self, id: &str) -> Result<(), ShimError> {
         self.done("reopen log", Call::ReopenLog { id: id.into() })
@@ -206,13 +233,15 @@ impl Client {
         let answer = self.0.channel.ask(call, fds);
         tokio::time::timeout(PATIENCE, answer)
             .await
-            .unwrap_or_else(|_| {
-                Err(ShimError::Silent {
-                    shim: self.shim().into(),
-                    call: name,
-                    seconds: PATIENCE.as_secs(),
-                })
-            })
+            .unwrap_or_else(|_| Err(self.silent(name)))
+    }
+
+    fn silent(&self, call: &'static str) -> ShimError {
+        ShimError::Silent {
+            shim: self.shim().into(),
+            call,
+            seconds: PATIENCE.as_secs(),
+        }
     }
 
     fn unexpected(&self, call: &'static str) -> ShimError {
@@ -225,6 +254,14 @@ impl Client {
 
 impl Channel {
     async fn ask<F: AsFd>(&self, call: Call, fds: Vec<F>) -> Result<Reply, ShimError> {
+        self.ask_for_fds(call, fds).await.map(|(reply, _)| reply)
+    }
+
+    async fn ask_for_fds<F: AsFd>(
+        &self,
+        call: Call,
+        fds: Vec<F>,
+    ) -> Result<(Reply, Vec<OwnedFd>), ShimError> {
         let seq = self.next_seq.fetch_add(1, Ordering::Relaxed);
         let (sender, answer) = oneshot::channel();
         self.register(seq, sender)?;
@@ -233,7 +270,7 @@ impl Channel {
         self.send(&Request { seq, call }, &fds).await?;
         drop(fds);
         match answer.await {
-            Ok(Ok(reply)) => Ok(reply),
+            Ok(Ok(answer)) => Ok(answer),
             Ok(Err(failure)) => Err(ShimError::Refused(failure)),
             Err(_) => Err(self.gone()),
         }
@@ -262,7 +299,7 @@ impl Channel {
     fn register(
         &self,
         seq: u64,
-        sender: oneshot::Sender<Result<Reply, Failure>>,
+        sender: oneshot::Sender<Answer>,
     ) -> Result<(), ShimError> {
         match self.waiting().as_mut() {
             Some(waiting) => {
@@ -311,10 +348,10 @@ async fn read(channel: Arc<Channel>, events: mpsc::UnboundedSender<ShimEvent>) {
     loop {
         let received = PACKET.with_borrow_mut(|b| frame::recv(channel.socket.get_ref(), b));
         match received {
-            Ok((Message::Reply { seq, result }, _)) => {
+            Ok((Message::Reply { seq, result }, fds)) => {
                 let waiting = channel.waiting().as_mut().and_then(|w| w.remove(&seq));
                 if let Some(sender) = waiting {
-                    let _ = sender.send(result);
+                    let _ = sender.send(result.map(|reply| (reply, fds)));
                 }
             }
             Ok((Message::Event(event), _)) => {

@@ -394,6 +394,7 @@ impl Images for FakeImages {
             size: 1,
             config: ImageConfig {
                 stop_signal: "SIGUSR1".into(),
+                volumes: vec!["/data".into(), "/logs".into()],
                 ..<_>::default()
             },
             layers: vec![self.root.join("layer")],
@@ -424,6 +425,24 @@ impl Images for FakeImages {
             upper: base.join("upper"),
             work: base.join("work"),
         })
+    }
+
+    fn volume(&self, container: &str, number: usize) -> PathBuf {
+        let base = self.root.join("fake-snapshots").join(container);
+        base.join(format!("volumes/{number}"))
+    }
+
+    fn make_volume(
+        &self,
+        container: &str,
+        number: usize,
+        _: &Image,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        let volume = self.volume(container, number);
+        std::fs::create_dir_all(&volume).unwrap();
+        std::fs::write(volume.join("of"), path.to_str().unwrap()).unwrap();
+        Ok(())
     }
 
     fn remove_snapshot(&self, container: &str) -> Result<(), StoreError> {

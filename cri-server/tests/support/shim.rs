@@ -69,6 +69,7 @@ struct State {
     pod: Option<Adopt>,
     broken: Option<String>,
     containers: BTreeMap<String, (ContainerState, PathBuf)>,
+    mounts: BTreeMap<String, Vec<(String, String)>>,
     connections: Vec<Arc<OwnedFd>>,
     execs: BTreeMap<u64, (u64, Arc<OwnedFd>)>,
 }
@@ -137,6 +138,12 @@ impl Shims {
         self.find(pod)
             .expect("a shim of that pod")
             .exit(container, code, 0, true);
+    }
+
+    /// Source and destination of the mounts that a container was created with.
+    pub(crate) fn mounts(&self, pod: &str, container: &str) -> Vec<(String, String)> {
+        let shim = self.find(pod).expect("a shim of that pod");
+        shim.state.lock().unwrap().mounts[container].clone()
     }
 
     /// The connections of a pod's shim close; it goes on.
@@ -381,7 +388,13 @@ impl FakeShim {
             started_at: 0,
             exit: None,
         };
+        let mounts = create.spec.mounts().iter().flatten().map(|mount| {
+            let source = mount.source().clone().unwrap_or_default();
+            let text = |path: &Path| path.to_str().unwrap().to_owned();
+            (text(&source), text(mount.destination()))
+        });
         let mut state = self.state.lock().unwrap();
+        state.mounts.insert(create.id.clone(), mounts.collect());
         state
             .containers
             .insert(create.id, (container, create.exit_path));

@@ -1,0 +1,142 @@
+//! Commands and containers at the other end of a client's streams: what Exec and Attach do once
+//! the client has come to their URL.
+
+use std::convert::Infallible;
+use std::fs::OpenOptions;
+use std::io;
+use std::os::fd::OwnedFd;
+
+use rustix::pipe::fcntl_setpipe_size;
+use skiff_shim_proto::message::{Attach, Exec, Resize, TerminalOf};
+use skiff_spec::exec_process;
+use skiff_streaming::{Command, Exit, Pipes, Resizes, Streams};
+
+use super::error::ContainerError;
+use super::exec::KillOnDrop;
+use super::state::Denied;
+use super::view::ContainerView;
+use crate::id::Id;
+use crate::shim::{Client, ShimError};
+use crate::telemetry::chain;
+
+/// Output that waits for us in the pipe of an attached client, in bytes: the most that a pipe
+/// holds without privileges. The shim drops what does not fit.
+const ATTACH_PIPE: usize = 1 << 20;
+
+/// What runs `command` in a container for a client. When the client goes, the command is killed
+/// with its descendants.
+pub fn exec(
+    client: &Client,
+    container: &ContainerView,
+    command: &[String],
+    streams: Streams,
+) -> Result<Command, ContainerError> {
+    let id = container.facts.id.clone();
+    let process = exec_process(&container.facts.process, command, streams.tty);
+    let exec = Exec {
+        exec_id: client.exec_id(),
+        id: id.to_string(),
+        process: process.ok_or_else(|| ContainerError::Denied {
+            action: "exec in",
+            id: id.clone(),
+            denied: Denied::NotRunning,
+        })?,
+        stdin: streams.stdin,
+        terminal: streams.tty,
+    };
+    let client = client.clone();
+    Ok(Box::new(move |pipes| {
+        Box::pin(async move { told("exec in", id, run(&client, exec, pipes).await) })
+    }))
+}
+
+async fn run(client: &Client, exec: Exec, pipes: Pipes) -> Result<Exit, ShimError> {
+    let exec_id = exec.exec_id;
+    let Pipes {
+        stdin,
+        stdout,
+        stderr,
+        resizes,
+    } = pipes;
+    let mut fds: Vec<OwnedFd> = stdin.into_iter().collect();
+    let outputs = if exec.terminal { 1 } else { 2 };
+    for output in [stdout, stderr].into_iter().take(outputs) {
+        match output.map_or_else(nowhere, Ok) {
+            Ok(fd) => fds.push(fd),
+            Err(e) => return Ok(Exit::Failed(format!("open /dev/null: {e}"))),
+        }
+    }
+    let mut kill = KillOnDrop::new(client, exec_id);
+    let result = tokio::select! {
+        // First: what is not there cannot be resized.
+        biased;
+        result = client.exec(exec, fds) => result,
+        never = resize(client, TerminalOf::Exec(exec_id), resizes) => match never {},
+    };
+    kill.disarm();
+    result.map(Exit::Code)
+}
+
+/// What attaches a client to a container.
+pub fn attach(client: &Client, container: &ContainerView, streams: Streams) -> Command {
+    let (client, id) = (client.clone(), container.facts.id.clone());
+    Box::new(move |pipes| {
+        Box::pin(async move { told("attach to", id.clone(), join(&client, id, streams, pipes).await) })
+    })
+}
+
+async fn join(
+    client: &Client,
+    id: Id,
+    streams: Streams,
+    pipes: Pipes,
+) -> Result<Exit, ShimError> {
+    let Pipes {
+        stdin,
+        stdout,
+        stderr,
+        resizes,
+    } = pipes;
+    for pipe in stdout.iter().chain(&stderr) {
+        // The usual size will do.
+        let _ = fcntl_setpipe_size(pipe, ATTACH_PIPE);
+    }
+    let attach = Attach {
+        id: id.to_string(),
+        stdin: streams.stdin,
+        stdout: streams.stdout,
+        stderr: streams.stderr,
+    };
+    let fds = stdin.into_iter().chain(stdout).chain(stderr).collect();
+    tokio::select! {
+        biased;
+        result = client.attach(attach, fds) => result.map(|()| Exit::Ended),
+        never = resize(client, TerminalOf::Container(id.to_string()), resizes) => match never {},
+    }
+}
+
+fn told(action: &'static str, id: Id, result: Result<Exit, ShimError>) -> Exit {
+    result.unwrap_or_else(|source| {
+        let error = ContainerError::Shim { action, id, source };
+        Exit::Failed(chain(&error))
+    })
+}
+
+/// Passes sizes on, and never ends.
+async fn resize(client: &Client, of: TerminalOf, mut resizes: Resizes) -> Infallible {
+    while let Some(size) = resizes.next().await {
+        let resize = Resize {
+            of: of.clone(),
+            columns: size.width,
+            rows: size.height,
+        };
+        if let Err(error) = client.resize(resize).await {
+            tracing::debug!(error = chain(&error), "a terminal keeps its size");
+        }
+    }
+    std::future::pending().await
+}
+
+fn nowhere() -> io::Result<OwnedFd> {
+    Ok(OpenOptions::new().write(true).open("/dev/null")?.into())
+}
