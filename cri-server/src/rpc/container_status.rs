@@ -3,14 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use skiff_cri::v1::{ContainerStatusRequest, ContainerStatusResponse};
+use skiff_cri::v1::{ContainerResources, ContainerStatusRequest, ContainerStatusResponse};
 
 use super::{RpcError, find_container};
-use crate::container::ContainerView;
+use crate::container::{ContainerView, resources};
 use crate::daemon::Daemon;
 use crate::container::record::ContainerRecord;
 
-/// Answers from the container's view.
+/// Answers from the container's view, and with the limits that its cgroup has now.
 pub async fn handle(
     daemon: &Daemon,
     request: ContainerStatusRequest,
@@ -18,8 +18,16 @@ pub async fn handle(
     let found = find_container(daemon, &request.container_id).await?;
     let container = found.and_then(|(id, pod)| pod.view().containers.get(&id).cloned());
     let container = container.ok_or(RpcError::NoContainer(request.container_id))?;
+    let mut status = container.status();
+    // An ended container's cgroup says nothing more than was asked for, if it is there at all.
+    if container.state.process().is_some() {
+        status.resources = Some(ContainerResources {
+            linux: Some(resources::held(&container.facts)),
+            windows: None,
+        });
+    }
     Ok(ContainerStatusResponse {
-        status: Some(container.status()),
+        status: Some(status),
         info: if request.verbose {
             info(daemon, &container)
         } else {

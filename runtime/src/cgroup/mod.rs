@@ -85,9 +85,21 @@ impl Cgroup {
                 done => done,
             }
             .or_else(|e| write.forgives(e))
-            .doing(|| self.writing(write))?;
+            .map_err(|e| self.refused(write, e))?;
         }
         Ok(())
+    }
+
+    /// Why a value is not in its file: there is no such file, or it is no value for that, unless
+    /// something else went wrong.
+    fn refused(&self, write: &Write, error: Errno) -> Error {
+        let writing = self.writing(write);
+        match error {
+            Errno::NOENT | Errno::INVAL | Errno::RANGE => {
+                Error::invalid("linux.resources", format!("{writing}: {error}"))
+            }
+            error => Error::system(writing, error),
+        }
     }
 
     fn writing(&self, write: &Write) -> String {

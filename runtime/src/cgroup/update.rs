@@ -49,7 +49,7 @@ impl Cgroup {
             let old = match self.look(&write.file) {
                 Ok(old) => old,
                 Err(e) => {
-                    write.forgives(e).doing(|| self.writing(&write))?;
+                    write.forgives(e).map_err(|e| self.refused(&write, e))?;
                     continue;
                 }
             };
@@ -76,17 +76,19 @@ impl Cgroup {
     }
 
     fn apply(&self, change: &Change) -> Result<(), Error> {
+        let put = |write: &Write| self.write(write).map_err(|e| self.refused(write, e));
         let Change { write, .. } = change;
-        let doing = || self.writing(write);
         if write.file != "memory.max" || !change.lowers() {
-            return self.write(write).doing(doing);
+            return put(write);
         }
         let limit = amount(&write.value).unwrap_or(u64::MAX);
         if self.usage()? <= limit {
-            return self.write(write).doing(doing);
+            return put(write);
         }
-        let high = self.read("memory.high").doing(doing)?;
-        let press = |value: &str| self.write(&Write::new("memory.high", value)).doing(doing);
+        let high = self
+            .read("memory.high")
+            .doing(|| format!("read {}/memory.high", self.path.display()))?;
+        let press = |value: &str| put(&Write::new("memory.high", value));
         if amount(&high).is_none_or(|high| high > limit) {
             press(&write.value)?;
         }
@@ -96,7 +98,7 @@ impl Cgroup {
                 limit,
                 usage,
             }),
-            _ => self.write(write).doing(doing),
+            _ => put(write),
         };
         press(high.trim_end())?;
         done

@@ -5,8 +5,10 @@ use skiff_cri::v1::{ContainerStatus, LinuxContainerResources};
 
 use crate::lab::{Lab, MIB, Made, memory, unified};
 
-/// Uses 48 MiB and keeps them.
-const HUNGRY: &str = "head -c 50331648 /dev/zero > /dev/shm/x || exit 9; sleep 3600";
+/// Uses 48 MiB and keeps them, whoever of it is killed: they are files in memory.
+const HUNGRY: &str = "head -c 50331648 /dev/zero > /dev/shm/x; sleep 3600";
+/// A child uses 48 MiB as long as it lives.
+const CHILD: &str = "dd if=/dev/zero of=/dev/null bs=48M count=1";
 
 fn with(limit: i64, files: &[(&str, &str)]) -> LinuxContainerResources {
     LinuxContainerResources {
@@ -34,10 +36,11 @@ pub(crate) async fn all_processes_go_together(lab: &mut Lab) -> anyhow::Result<(
 
 /// Without it only the child is killed: what its parent makes of that is the parent's exit code.
 pub(crate) async fn a_child_alone(lab: &mut Lab) -> anyhow::Result<()> {
-    let made = lab.run(HUNGRY, memory(32 * MIB)).await?;
+    let script = format!("{CHILD} || exit 9");
+    let made = lab.run(&script, memory(32 * MIB)).await?;
     ended_with(&lab.ended(&made.id).await?, 9, "OOMKilled")?;
-    let forgiving = "head -c 50331648 /dev/zero > /dev/shm/x; exit 0";
-    let made = lab.run(forgiving, memory(32 * MIB)).await?;
+    let script = format!("{CHILD}; exit 0");
+    let made = lab.run(&script, memory(32 * MIB)).await?;
     ended_with(&lab.ended(&made.id).await?, 0, "Completed")
 }
 
@@ -65,7 +68,7 @@ pub(crate) async fn no_swap_is_the_end(lab: &mut Lab) -> anyhow::Result<()> {
         let made = lab.create(HUNGRY, request).await?;
         made.holds(&[("memory.swap.max", "0")])?;
         lab.cri.start(&made.id).await?;
-        ended_with(&lab.ended(&made.id).await?, 9, "OOMKilled")?;
+        ended_with(&lab.ended(&made.id).await?, 137, "OOMKilled")?;
     }
     // best effort: no limit of its own, and no swap either
     let made = lab
@@ -98,5 +101,5 @@ pub(crate) async fn swap_is_used_as_far_as_given(lab: &mut Lab) -> anyhow::Resul
     let made = lab
         .run(HUNGRY, with(32 * MIB, &[("memory.swap.max", "4194304")]))
         .await?;
-    ended_with(&lab.ended(&made.id).await?, 9, "OOMKilled")
+    ended_with(&lab.ended(&made.id).await?, 137, "OOMKilled")
 }

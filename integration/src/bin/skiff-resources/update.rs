@@ -100,7 +100,7 @@ pub(crate) async fn all_or_nothing(lab: &mut Lab) -> anyhow::Result<()> {
         ..memory(128 * MIB)
     };
     let answer = lab.update(&made.id, change).await;
-    refused(answer, Code::Internal, &["pids.max", "many"])?;
+    refused(answer, Code::InvalidArgument, &["pids.max", "many"])?;
     made.holds(&before)?;
     let score = lab
         .cri
