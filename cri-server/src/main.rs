@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use anyhow::Context;
 use clap::Parser;
+use rustix::process::{DumpableBehavior, set_dumpable_behavior};
 use skiff_config::{Config, Endpoint, LogFormat, LogLevel, Overrides};
 use skiff_cri_server::daemon::{Daemon, Lock, StartError, open_images};
 use skiff_cri_server::grpc::{Images, Listener, Runtime};
@@ -94,6 +95,9 @@ fn start(config: Option<PathBuf>, overrides: &Overrides) -> anyhow::Result<()> {
 async fn serve(config: Config) -> anyhow::Result<()> {
     // Files are made with the modes that are asked for, whatever the daemon was started with.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
+    // Containers that share the host's PID namespace must not read passwords of registries, open
+    // descriptors or the environment through /proc, and no dump is written of them.
+    set_dumpable_behavior(DumpableBehavior::NotDumpable).context("forbid ptrace and dumps")?;
     let mut host = Host::probe();
     host.cgroups
         .as_ref()

@@ -199,7 +199,18 @@ impl<'a> Launch<'a> {
 
     /// Executes the command; returns only with the reason why not.
     pub(crate) fn execute(self) -> Error {
-        self.command.execute()
+        let Self {
+            command,
+            cwd,
+            labels,
+            ..
+        } = self;
+        // A filter need not let us close anything.
+        if let Some(cwd) = cwd {
+            sys::fd::leave_to_exec(cwd);
+        }
+        labels.leave_to_exec();
+        command.execute()
     }
 }
 

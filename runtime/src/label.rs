@@ -46,9 +46,17 @@ impl Labels {
         }
         if let Some(label) = wanted(process.selinux_label()) {
             let what = || format!("ask for SELinux label {label} (is SELinux enabled?)");
+            has_policy().doing(what)?;
             labels.push((open(&SELINUX).doing(what)?, label.to_owned()));
         }
         Ok(Self(labels))
+    }
+
+    /// Leaves the descriptors to exec to close.
+    pub(crate) fn leave_to_exec(self) {
+        self.0
+            .into_iter()
+            .for_each(|(fd, _)| sys::fd::leave_to_exec(fd));
     }
 
     /// Asks for the change.
@@ -78,6 +86,12 @@ pub(crate) fn label_keyring(process: &Process) -> Result<(), Error> {
 
 fn wanted(label: &Option<String>) -> Option<&str> {
     label.as_deref().filter(|label| !label.is_empty())
+}
+
+/// A kernel with SELinux and without a policy takes any label and enforces none; it has not
+/// mounted the file system of the policy either.
+fn has_policy() -> rustix::io::Result<()> {
+    rustix::fs::access("/sys/fs/selinux/enforce", rustix::fs::Access::EXISTS)
 }
 
 fn open(paths: &[&str]) -> rustix::io::Result<OwnedFd> {

@@ -114,8 +114,8 @@ impl Filter {
             if !status.hear(Word::ListenerTaken) {
                 sys::process::exit(1);
             }
-            // The agent has a copy.
-            drop(fd);
+            // The agent has a copy; a filter need not let us close ours.
+            sys::fd::leave_to_exec(fd);
         }
         Ok(())
     }

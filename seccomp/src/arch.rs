@@ -103,6 +103,11 @@ static ALL: [Names; 22] = [
     names("SCMP_ARCH_SHEB", "sheb", ScmpArch::Sheb, None),
 ];
 
+/// Names that `architectures` of a profile may have.
+pub fn architectures() -> impl Iterator<Item = &'static str> {
+    ALL.iter().map(|names| names.scmp)
+}
+
 impl Arch {
     /// The one this program was built for.
     pub(crate) fn native() -> Self {

@@ -22,7 +22,8 @@ mod newer;
 mod profile;
 mod select;
 
+pub use arch::architectures;
 pub use compile::{CompileError, Filter, compile};
 pub use default::{VERSION, runtime_default};
-pub use profile::{Action, Listener, Profile, ProfileError};
+pub use profile::{ACTIONS, Action, FLAGS, Listener, OPERATORS, Profile, ProfileError};
 pub use select::Subject;

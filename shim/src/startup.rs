@@ -103,6 +103,7 @@ fn become_monitor() -> Result<(), Error> {
     rustix::process::chdir("/").map_err(to("change to the directory /"))?;
     rustix::thread::set_name(c"skiff-shim").map_err(to("set the process name"))?;
     set_child_subreaper(Some(getpid())).map_err(to("become a reaper of orphans"))?;
+    sys::refuse_new_code();
     // No container's process may look into this one, nor into a copy on its way to exec.
     set_dumpable_behavior(DumpableBehavior::NotDumpable).map_err(to("forbid ptrace and dumps"))
 }

@@ -192,12 +192,20 @@ fn read(profile: &SecurityProfile, field: &str) -> Result<Profile, SpecError> {
     match ProfileType::try_from(profile.profile_type) {
         Ok(ProfileType::Unconfined) => Ok(Profile::Unconfined),
         Ok(ProfileType::RuntimeDefault) => Ok(Profile::RuntimeDefault),
-        Ok(ProfileType::Localhost) => Ok(Profile::Localhost(profile.localhost_ref.clone())),
+        Ok(ProfileType::Localhost) => Ok(Profile::Localhost(local(&profile.localhost_ref))),
         Err(_) => {
             let reason = format!("unknown profile type {}", profile.profile_type);
             Err(SpecError::invalid(field, reason))
         }
     }
+}
+
+/// Clients write the prefix of the deprecated fields into `localhost_ref`, too.
+fn local(reference: &str) -> String {
+    reference
+        .strip_prefix("localhost/")
+        .unwrap_or(reference)
+        .to_owned()
 }
 
 /// The profile that a deprecated string field names; the empty one names none.
@@ -207,7 +215,7 @@ fn deprecated(text: &str, field: &str) -> Result<Option<Profile>, SpecError> {
         "unconfined" => Ok(Some(Profile::Unconfined)),
         "runtime/default" | "docker/default" => Ok(Some(Profile::RuntimeDefault)),
         _ => match text.strip_prefix("localhost/") {
-            Some(name) => Ok(Some(Profile::Localhost(name.to_owned()))),
+            Some(_) => Ok(Some(Profile::Localhost(local(text)))),
             None => Err(SpecError::invalid(
                 field,
                 format!("{text:?} is not a profile"),

@@ -45,7 +45,10 @@ pub(super) async fn confine(
     if let Profile::Localhost(name) = apparmor_profile(context, &daemon.features)? {
         check_loaded(&name)?;
     }
-    let capabilities = spec.process().as_ref().and_then(|p| p.capabilities().as_ref());
+    let capabilities = spec
+        .process()
+        .as_ref()
+        .and_then(|p| p.capabilities().as_ref());
     let bounding = capabilities.and_then(|sets| sets.bounding().as_ref());
     let none = Capabilities::new();
     let bounding = bounding.unwrap_or(&none);

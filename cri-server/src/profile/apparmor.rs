@@ -45,7 +45,10 @@ pub fn check_loaded(name: &str) -> Result<(), ProfileError> {
 /// A name may itself hold blanks and parentheses: the mode is the last word. One of a stack is
 /// named after its namespace and a colon, as the list has it.
 fn lists(list: &str, name: &str) -> bool {
-    list.lines().any(|line| line.rsplit_once(" (").is_some_and(|(listed, _)| listed == name))
+    list.lines().any(|line| {
+        line.rsplit_once(" (")
+            .is_some_and(|(listed, _)| listed == name)
+    })
 }
 
 /// What confines this process: who may signal a container's.
@@ -55,7 +58,11 @@ fn own_profile() -> String {
         .unwrap_or_default();
     let current = current.trim_end_matches(['\n', '\0']);
     let name = current.rsplit_once(" (").map_or(current, |(name, _)| name);
-    if name.is_empty() { "unconfined".into() } else { name.into() }
+    if name.is_empty() {
+        "unconfined".into()
+    } else {
+        name.into()
+    }
 }
 
 /// Our own profile. It says once more what the masked and read-only paths say, for a container
@@ -107,7 +114,7 @@ profile {APPARMOR_DEFAULT} flags=(attach_disconnected,mediate_deleted) {{
 /// Hands a profile to the kernel, in the place of one of the same name.
 fn load(text: &str) -> io::Result<()> {
     let mut child = Command::new("apparmor_parser")
-        .args(["--replace", "--write-cache=no", "--skip-cache"])
+        .args(["--replace", "--skip-cache"])
         .env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin")
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
@@ -123,7 +130,10 @@ fn load(text: &str) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("apparmor_parser: {}", said.trim())))
+    Err(io::Error::other(format!(
+        "apparmor_parser: {}",
+        said.trim()
+    )))
 }
 
 #[cfg(test)]

@@ -161,7 +161,8 @@ impl Programs {
     fn subject(&self, bounding: &Capabilities, profile: &Profile) -> Subject {
         let has = |name: &String| {
             let name = name.strip_prefix("CAP_").unwrap_or(name);
-            name.parse().is_ok_and(|capability| bounding.contains(&capability))
+            name.parse()
+                .is_ok_and(|capability| bounding.contains(&capability))
         };
         Subject {
             capabilities: profile.capabilities().into_iter().filter(has).collect(),
@@ -290,8 +291,14 @@ mod tests {
         let programs = Programs::new(KERNEL);
         let of = |capabilities: &[Capability]| capabilities.iter().copied().collect();
         let none = programs.runtime_default(&of(&[])).await.unwrap();
-        let chown = programs.runtime_default(&of(&[Capability::Chown])).await.unwrap();
-        let admin = programs.runtime_default(&of(&[Capability::SysAdmin])).await.unwrap();
+        let chown = programs
+            .runtime_default(&of(&[Capability::Chown]))
+            .await
+            .unwrap();
+        let admin = programs
+            .runtime_default(&of(&[Capability::SysAdmin]))
+            .await
+            .unwrap();
         assert!(Arc::ptr_eq(&none, &chown), "no rule asks about CAP_CHOWN");
         assert_ne!(bytes(&none), bytes(&admin));
     }
@@ -299,7 +306,10 @@ mod tests {
     #[tokio::test]
     async fn a_program_is_sealed_and_as_long_as_said() {
         let programs = Programs::new(KERNEL);
-        let program = programs.runtime_default(&Capabilities::new()).await.unwrap();
+        let program = programs
+            .runtime_default(&Capabilities::new())
+            .await
+            .unwrap();
         assert_eq!(bytes(&program).len(), program.description.size as usize);
         assert!(rustix::io::pwrite(&program.file, &[0], 0).is_err());
     }
@@ -334,7 +344,10 @@ mod tests {
             (dir.path().join("missing.json"), "No such file"),
             (dir.path().to_owned(), "not a regular file"),
         ] {
-            let error = programs.localhost(&path, &Capabilities::new()).await.unwrap_err();
+            let error = programs
+                .localhost(&path, &Capabilities::new())
+                .await
+                .unwrap_err();
             let error = chain(&error);
             assert!(error.contains(path.to_str().unwrap()), "{error}");
             assert!(error.contains(word), "{error}");

@@ -11,9 +11,11 @@ use rustix::pipe::{PipeFlags, pipe_with};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 use serde_json::{Value, json};
 use skiff_runtime::oci_spec::runtime::{Process, Spec};
+use skiff_runtime::seccomp::{Filter, Listener};
 use skiff_runtime::shm::Shm;
 use skiff_runtime::user_namespace::{IdMappings, UserNamespace};
 use skiff_runtime::{Create, Exec, ImageVolume, Init, Namespaces, Progress, Rootfs, Stdio, cgroup};
+use skiff_seccomp::{Profile, Subject, compile};
 
 const CGROUPS: &str = "/sys/fs/cgroup/skiff-lab-test";
 const APPLETS: &[&str] = &[
@@ -137,6 +139,8 @@ impl Container {
         create.pid_namespace = more.pid_namespace;
         create.inherit = more.inherit;
         create.user_namespace = more.user_namespace;
+        let filter = filter(&spec, &self.id)?;
+        create.seccomp = filter.as_ref();
         let init = skiff_runtime::create(create)?;
         let mut running = Running {
             init,
@@ -244,8 +248,11 @@ impl Running<'_> {
         let (output, writer) = pipe_with(PipeFlags::CLOEXEC)?;
         let stdio = Stdio::Fds([null.as_fd(), writer.as_fd(), writer.as_fd()]);
         let cgroup = &self.container.cgroup;
-        let mappings = IdMappings::of(&serde_json::from_value(self.container.tree.clone())?);
+        let spec: Spec = serde_json::from_value(self.container.tree.clone())?;
+        let mappings = IdMappings::of(&spec);
+        let filter = filter(&spec, &self.container.id)?;
         let mut exec = Exec::new(&process, self.init.pidfd(), cgroup, stdio);
+        exec.seccomp = filter.as_ref();
         exec.user_namespace = (!mappings.is_empty()).then_some(&mappings);
         let mut init = skiff_runtime::exec(exec)?;
         drop(writer);
@@ -273,6 +280,26 @@ impl Drop for Running<'_> {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
     }
+}
+
+/// The filter of a configuration's profile.
+fn filter(spec: &Spec, id: &str) -> Result<Option<Filter>> {
+    let linux = spec.linux().as_ref();
+    let Some(seccomp) = linux.and_then(|linux| linux.seccomp().as_ref()) else {
+        return Ok(None);
+    };
+    let subject = Subject {
+        capabilities: Vec::new(),
+        kernel: (6, 1),
+    };
+    let filter = compile(&Profile::of(seccomp)?, &subject)?;
+    let listener = filter.listener.map(|listener| Listener {
+        agent: listener.path,
+        metadata: listener.metadata,
+        container: id.to_owned(),
+        bundle: PathBuf::new(),
+    });
+    Ok(Some(Filter::new(&filter.program, filter.flags, listener)?))
 }
 
 fn read(pipe: &OwnedFd) -> Result<String> {

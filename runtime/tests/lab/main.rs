@@ -17,6 +17,7 @@ mod lifecycle;
 mod mounts;
 mod pod;
 mod resources;
+mod seccomp;
 #[allow(unsafe_code, reason = "an ioctl without a safe wrapper")]
 mod sys;
 mod user_namespaces;
@@ -52,6 +53,7 @@ fn main() -> ExitCode {
         devices::TESTS,
         images::TESTS,
         escapes::TESTS,
+        seccomp::TESTS,
     ];
     let before = lab.host();
     let mut failed = 0;

@@ -9,7 +9,7 @@ use machine::{
     run,
 };
 use proptest::prelude::*;
-use skiff_seccomp::{Filter, Profile, Subject, compile};
+use skiff_seccomp::{ACTIONS, FLAGS, Filter, OPERATORS, Profile, Subject, compile};
 
 fn subject(capabilities: &[&str]) -> Subject {
     Subject {
@@ -225,6 +225,26 @@ fn flags_are_the_kernels() {
     let asking = filter(&json("SCMP_ACT_NOTIFY"), &[]);
     assert_eq!(asking.flags, 0b10_0110);
     assert_eq!(asking.listener.unwrap().metadata, "m");
+}
+
+#[test]
+fn every_name_that_is_advertised_is_read() {
+    let read = |json: String| Profile::parse(json.as_bytes()).unwrap();
+    for action in ACTIONS {
+        read(format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/a","syscalls":[{{"names":["uname"],"action":"{action}"}}]}}"#
+        ));
+    }
+    for op in OPERATORS {
+        read(format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{{"names":["uname"],"action":"SCMP_ACT_LOG","args":[{{"index":0,"value":0,"op":"{op}"}}]}}]}}"#
+        ));
+    }
+    for flag in FLAGS {
+        read(format!(
+            r#"{{"defaultAction":"SCMP_ACT_ALLOW","flags":["{flag}"]}}"#
+        ));
+    }
 }
 
 #[test]

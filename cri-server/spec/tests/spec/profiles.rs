@@ -45,7 +45,10 @@ fn seccomp_is_what_is_asked_for_and_nothing_when_nothing_is() {
     }
     case.security().seccomp = profile(ProfileType::Localhost, "p.json");
     let error = seccomp(&mut case).unwrap_err();
-    assert_eq!(error.field(), "linux.security_context.seccomp.localhost_ref");
+    assert_eq!(
+        error.field(),
+        "linux.security_context.seccomp.localhost_ref"
+    );
 }
 
 #[test]
@@ -82,7 +85,10 @@ fn a_kernel_without_filters_refuses_profiles_only() {
     case.host.seccomp = false;
     assert_eq!(seccomp(&mut case), Ok(Profile::Unconfined));
     case.security().seccomp = profile(ProfileType::RuntimeDefault, "");
-    assert_eq!(seccomp(&mut case).unwrap_err().field(), "linux.security_context.seccomp");
+    assert_eq!(
+        seccomp(&mut case).unwrap_err().field(),
+        "linux.security_context.seccomp"
+    );
 }
 
 #[test]
@@ -94,22 +100,63 @@ fn apparmor_by_host_and_request() {
     for (host, asked, expected) in [
         (&disabled, None, Ok(None)),
         (&disabled, profile(ProfileType::Unconfined, ""), Ok(None)),
-        (&disabled, profile(ProfileType::RuntimeDefault, ""), Err(field)),
+        (
+            &disabled,
+            profile(ProfileType::RuntimeDefault, ""),
+            Err(field),
+        ),
         (&disabled, profile(ProfileType::Localhost, "p"), Err(field)),
         (&broken, None, Ok(None)),
-        (&broken, profile(ProfileType::RuntimeDefault, ""), Err(field)),
-        (&broken, profile(ProfileType::Localhost, "p"), Ok(Some("p".into()))),
+        (
+            &broken,
+            profile(ProfileType::RuntimeDefault, ""),
+            Err(field),
+        ),
+        (
+            &broken,
+            profile(ProfileType::Localhost, "p"),
+            Ok(Some("p".into())),
+        ),
+        (
+            &AppArmor::Ready,
+            profile(ProfileType::Localhost, "localhost/p"),
+            Ok(Some("p".into())),
+        ),
         (&AppArmor::Ready, None, default()),
-        (&AppArmor::Ready, profile(ProfileType::RuntimeDefault, ""), default()),
-        (&AppArmor::Ready, profile(ProfileType::Unconfined, ""), Ok(None)),
-        (&AppArmor::Ready, profile(ProfileType::Localhost, "p"), Ok(Some("p".into()))),
-        (&AppArmor::Ready, profile(ProfileType::Localhost, ""), Err("linux.security_context.apparmor.localhost_ref")),
-        (&AppArmor::Ready, profile(ProfileType::Localhost, "p q"), Err("linux.security_context.apparmor.localhost_ref")),
+        (
+            &AppArmor::Ready,
+            profile(ProfileType::RuntimeDefault, ""),
+            default(),
+        ),
+        (
+            &AppArmor::Ready,
+            profile(ProfileType::Unconfined, ""),
+            Ok(None),
+        ),
+        (
+            &AppArmor::Ready,
+            profile(ProfileType::Localhost, "p"),
+            Ok(Some("p".into())),
+        ),
+        (
+            &AppArmor::Ready,
+            profile(ProfileType::Localhost, ""),
+            Err("linux.security_context.apparmor.localhost_ref"),
+        ),
+        (
+            &AppArmor::Ready,
+            profile(ProfileType::Localhost, "p q"),
+            Err("linux.security_context.apparmor.localhost_ref"),
+        ),
     ] {
         let mut case = Case::plain();
         case.host.apparmor = host.clone();
         case.security().apparmor = asked.clone();
-        assert_eq!(apparmor(&case), expected.map_err(str::to_owned), "{host:?} {asked:?}");
+        assert_eq!(
+            apparmor(&case),
+            expected.map_err(str::to_owned),
+            "{host:?} {asked:?}"
+        );
     }
 }
 
@@ -159,7 +206,11 @@ fn an_exec_has_the_containers_profile() {
 
 #[test]
 fn a_pods_own_profiles_are_read_and_confine_nobody() {
-    for kind in [ProfileType::RuntimeDefault, ProfileType::Unconfined, ProfileType::Localhost] {
+    for kind in [
+        ProfileType::RuntimeDefault,
+        ProfileType::Unconfined,
+        ProfileType::Localhost,
+    ] {
         let mut case = Case::plain();
         case.pod_security().seccomp = profile(kind, "/p");
         case.pod_security().apparmor = profile(kind, "p");

@@ -18,7 +18,7 @@ use skiff_runtime::{Init, Progress, Rootfs, Stdio, cgroup};
 
 use crate::args;
 use crate::record::{Record, Root, short};
-use crate::{delete, foreground, protect, start};
+use crate::{delete, foreground, protect, seccomp, start};
 
 /// Where cgroup v2 is mounted.
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -75,6 +75,7 @@ fn create(root: &Root, args: &args::Create) -> Result<Record> {
         .context("root: missing in config.json")?;
     let rootfs = Rootfs::Directory(bundle.join(rootfs.path()));
     let cgroup = cgroup_of(&spec, &args.id);
+    let filter = seccomp::filter(&spec, &args.id, &bundle)?;
     let claim = root.claim(&args.id)?;
     let gate = listen_at(&claim.gate())?;
     let extra = inherited(args.preserve_fds)?;
@@ -83,6 +84,7 @@ fn create(root: &Root, args: &args::Create) -> Result<Record> {
     create.bundle = Some(&bundle);
     create.gate = Some(gate.as_fd());
     create.extra_fds = &extra;
+    create.seccomp = filter.as_ref();
     let mut init = skiff_runtime::create(create)?;
     let built = finish(&mut init, args).and_then(|()| {
         let start_time = init.start_time()?;

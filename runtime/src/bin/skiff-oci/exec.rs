@@ -12,7 +12,7 @@ use skiff_runtime::{Init, Progress};
 use crate::args;
 use crate::create::{inherited, send_console, stdio, write_pid};
 use crate::record::{Record, Root, Status};
-use crate::{foreground, protect};
+use crate::{foreground, protect, seccomp};
 
 /// Runs a process in a container; without --detach, its exit code is ours.
 pub(crate) fn run(root: &Root, args: &args::Exec) -> Result<ExitCode> {
@@ -41,6 +41,8 @@ pub(crate) fn run(root: &Root, args: &args::Exec) -> Result<ExitCode> {
     let mut exec =
         skiff_runtime::Exec::new(&process, container.as_fd(), &record.cgroup, stdio(terminal));
     exec.extra_fds = &extra;
+    let filter = seccomp::filter(&record.spec, &args.id, &record.bundle)?;
+    exec.seccomp = filter.as_ref();
     let mappings = IdMappings::of(&record.spec);
     exec.user_namespace = (!mappings.is_empty()).then_some(&mappings);
     let mut init = skiff_runtime::exec(exec)?;

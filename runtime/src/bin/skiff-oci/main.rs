@@ -19,6 +19,7 @@ mod protect;
 mod ps;
 mod record;
 mod resources;
+mod seccomp;
 mod spec;
 mod start;
 mod state;
