@@ -384,3 +384,30 @@ fn the_log_directory_is_made() {
     daemon.create(&pod, &logged).unwrap();
     assert!(logs.join("c").is_dir());
 }
+
+/// The one image there is declares volumes at /data and /logs.
+#[test]
+fn volumes_of_the_image_are_directories_of_the_container() {
+    let node = Node::new();
+    let daemon = node.start();
+    let pod = daemon.run_pod(&host_pod("a")).unwrap();
+    let mut config = container("c");
+    let host_path = node.path("host");
+    config.mounts.push(cri::Mount {
+        container_path: "/logs".into(),
+        host_path: host_path.to_str().unwrap().into(),
+        ..<_>::default()
+    });
+    let c = daemon.create(&pod, &config).unwrap();
+    let volume = node.path(&format!("fake-snapshots/{c}/volumes/0"));
+    let of = std::fs::read_to_string(volume.join("of")).unwrap();
+    assert_eq!(of, "/data");
+    assert!(!volume.with_file_name("1").exists(), "/logs is the request's");
+    let mounts = node.shims.mounts(&pod, &c);
+    let volume = (volume.to_str().unwrap().to_owned(), "/data".to_owned());
+    assert!(mounts.contains(&volume), "{mounts:?}");
+    let requested = (host_path.to_str().unwrap().to_owned(), "/logs".to_owned());
+    assert!(mounts.contains(&requested), "{mounts:?}");
+    daemon.remove_pod(&pod).unwrap();
+    assert_eq!(node.left(), Vec::<String>::new());
+}

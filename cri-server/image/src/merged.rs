@@ -71,7 +71,13 @@ impl Merged {
         self.layers.first()
     }
 
-    fn lookup(self: &Rc<Self>, name: &[u8]) -> Result<Option<Node>, Errno> {
+    /// The directories that are merged, uppermost first.
+    pub(crate) fn layers(&self) -> &[OwnedFd] {
+        &self.layers
+    }
+
+    /// What the directory has under a name; `None` when nothing, or it is hidden.
+    pub(crate) fn lookup(self: &Rc<Self>, name: &[u8]) -> Result<Option<Node>, Errno> {
         let mut layers = Vec::new();
         for (layer, dir) in self.layers.iter().enumerate() {
             let stat = match statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) {

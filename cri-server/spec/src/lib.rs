@@ -30,13 +30,14 @@ pub mod signal;
 mod sysctl;
 pub mod user;
 mod userns;
+mod volumes;
 
 pub use cdi::{Injection, check_destination};
 pub use container::container_spec;
 pub use error::SpecError;
 pub use input::{
-    APPARMOR_DEFAULT, AppArmor, Defaults, Devices, HostDevice, HostFeatures, ImageConfig, Input, PodFacts, PodNetwork,
-    RequestedDevice,
+    APPARMOR_DEFAULT, AppArmor, Defaults, Devices, HostDevice, HostFeatures, ImageConfig, Input,
+    PodFacts, PodNetwork, RequestedDevice,
 };
 pub use mounts::image_of;
 pub use namespaces::{PodNamespaces, pod_namespaces};
@@ -49,5 +50,6 @@ pub use signal::Signal;
 pub use sysctl::pod_sysctls;
 pub use user::{User, UserFiles, resolve_user};
 pub use userns::{UserNamespace, check_user_namespace};
+pub use volumes::{mount_volumes, own_volumes};
 
 use skiff_cri::v1 as cri;

@@ -183,7 +183,7 @@ fn mapping(request: &IdMapping) -> Result<LinuxIdMapping, SpecError> {
 }
 
 /// With everything below the mount: what stayed unmapped would belong to nobody.
-fn map(mount: &mut Mount, uids: Vec<LinuxIdMapping>, gids: Vec<LinuxIdMapping>) {
+pub(crate) fn map(mount: &mut Mount, uids: Vec<LinuxIdMapping>, gids: Vec<LinuxIdMapping>) {
     mount.set_uid_mappings(Some(uids));
     mount.set_gid_mappings(Some(gids));
     let mut options = mount.options().clone().unwrap_or_default();

@@ -26,9 +26,10 @@ use super::record::{ContainerBirth, ContainerRecord, UserRecord};
 use super::remains::{discard, give_back};
 use super::state::{Event, State, step};
 use super::view::Facts;
+use super::volumes::OwnVolumes;
 use crate::cgroup;
 use crate::daemon::Daemon;
-use crate::host::{cdi, device};
+use crate::host::{cdi, device, mount};
 use crate::id::Id;
 use crate::profile::seccomp::Program;
 use crate::record::Request;
@@ -60,7 +61,7 @@ impl Plan {
     ) -> Result<(Arc<Facts>, State), ContainerError> {
         let held = Held::hold(daemon, self)?;
         let recorded = held.record(daemon)?.confine(daemon).await?;
-        let prepared = recorded.prepare(daemon)?;
+        let prepared = recorded.prepare(daemon)?.fill(daemon).await?;
         prepared.build(daemon, client).await
     }
 
@@ -199,8 +200,12 @@ impl Held {
             defaults: &daemon.defaults,
             host: &daemon.features,
         };
-        let spec = container_spec(&input).map_err(|e| plan.refused(e))?;
+        let mut spec = container_spec(&input).map_err(|e| plan.refused(e))?;
+        OwnVolumes::of(image, config)
+            .and_then(|own| own.mount(daemon, &plan.id, &mut spec, &plan.pod_config.config))
+            .map_err(|e| plan.refused(e))?;
         make_mount_sources(config)?;
+        mount::check_propagation(config).map_err(|e| plan.refused(e))?;
         let log_path = self.log_path()?;
         if let Some(dir) = log_path.as_ref().and_then(|path| path.parent()) {
             make_dir("make the log directory", dir)?;
@@ -321,6 +326,31 @@ impl Recorded {
 }
 
 impl Prepared {
+    /// Makes the volumes that the image declares.
+    async fn fill(self, daemon: &Daemon) -> Result<Self, ContainerError> {
+        let Recorded {
+            image,
+            record,
+            config,
+            ..
+        } = &self.recorded;
+        let id = record.id.clone();
+        let made = match OwnVolumes::of(image, config) {
+            Ok(own) => own.make(daemon, &id, Arc::clone(image)).await.map_err(|source| {
+                let action = "make the volumes";
+                ContainerError::Image { action, id, source }
+            }),
+            Err(source) => {
+                let name = config.metadata.clone().unwrap_or_default().name;
+                Err(ContainerError::Spec { name, source })
+            }
+        };
+        match made {
+            Ok(()) => Ok(self),
+            Err(error) => Err(self.recorded.fail(daemon, error)),
+        }
+    }
+
     async fn build(
         self,
         daemon: &Daemon,

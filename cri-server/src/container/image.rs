@@ -1,5 +1,6 @@
 //! What containers need of images.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use skiff_cri::v1 as cri;
@@ -17,6 +18,16 @@ pub trait Images: Send + Sync {
     fn has_path(&self, image: &Image, path: &str) -> Result<bool, StoreError>;
     /// Makes a container's writable directories.
     fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError>;
+    /// Where the directory of a volume is that a container's image declares.
+    fn volume(&self, container: &str, number: usize) -> PathBuf;
+    /// Makes that directory, beside the writable ones, like the image's at `path`.
+    fn make_volume(
+        &self,
+        container: &str,
+        number: usize,
+        image: &Image,
+        path: &Path,
+    ) -> Result<(), StoreError>;
     /// Removes them.
     fn remove_snapshot(&self, container: &str) -> Result<(), StoreError>;
 }
@@ -42,6 +53,20 @@ impl Images for skiff_image::Store {
 
     fn prepare(&self, container: &str, image: &Image) -> Result<Snapshot, StoreError> {
         self.snapshots().prepare(container, image)
+    }
+
+    fn volume(&self, container: &str, number: usize) -> PathBuf {
+        self.snapshots().volume(container, number)
+    }
+
+    fn make_volume(
+        &self,
+        container: &str,
+        number: usize,
+        image: &Image,
+        path: &Path,
+    ) -> Result<(), StoreError> {
+        self.snapshots().make_volume(container, number, image, path)
     }
 
     fn remove_snapshot(&self, container: &str) -> Result<(), StoreError> {

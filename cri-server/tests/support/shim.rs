@@ -37,6 +37,8 @@ pub(crate) struct Script {
     pub(crate) refuse_start: Option<Failure>,
     /// Starting is not answered.
     pub(crate) silent_start: bool,
+    /// Changing limits fails.
+    pub(crate) refuse_update: Option<Failure>,
     /// Containers end with this code before their creation is answered.
     pub(crate) stillborn: Option<i32>,
     /// Exit records cannot be written.
@@ -346,12 +348,19 @@ impl FakeShim {
                     broken: state.broken.clone(),
                 }))
             }
-            call @ (Call::Update(_) | Call::Attach(_) | Call::Resize(_) | Call::Dial { .. }) => {
-                Err(Failure {
-                    kind: FailureKind::Unsupported,
-                    message: format!("{call:?}"),
-                })
-            }
+            Call::Update(update) => match script.refuse_update.clone() {
+                Some(failure) => Err(failure),
+                None => {
+                    let limits = serde_json::to_string(&update.resources).unwrap();
+                    let score = update.oom_score_adj;
+                    script.log.push(format!("update {limits} {score:?}"));
+                    Ok(Reply::Done)
+                }
+            },
+            call @ (Call::Attach(_) | Call::Resize(_) | Call::Dial { .. }) => Err(Failure {
+                kind: FailureKind::Unsupported,
+                message: format!("{call:?}"),
+            }),
             Call::Shutdown => {
                 script.log.push("shutdown".into());
                 drop(script);

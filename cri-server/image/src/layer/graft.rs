@@ -304,7 +304,7 @@ fn is_directory(at: &OwnedFd, name: &CStr) -> Result<bool, Errno> {
 }
 
 /// Copies owner, mode, times and extended attributes.
-fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
+pub(crate) fn copy_attributes(from: impl AsFd, to: impl AsFd) -> Result<(), Errno> {
     let stat = fstat(&from)?;
     if stat.st_uid != 0 || stat.st_gid != 0 {
         fchown(

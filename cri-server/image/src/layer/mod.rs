@@ -31,6 +31,7 @@ use std::path::Path;
 
 pub use error::LayerError;
 pub use extract::Extracted;
+pub(crate) use graft::copy_attributes;
 pub use graft::graft;
 pub(crate) use scratch::Scratch;
 pub(crate) use stream::{Blob, QUEUE, Unpacked, unpack};
