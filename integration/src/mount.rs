@@ -26,6 +26,12 @@ pub fn shared(path: &str) -> anyhow::Result<()> {
     shared.with_context(|| format!("share the mount on {path}"))
 }
 
+/// Lets a mount have no peers.
+pub fn private(path: &str) -> anyhow::Result<()> {
+    let private = mount_change(path, MountPropagationFlags::PRIVATE);
+    private.with_context(|| format!("make the mount on {path} private"))
+}
+
 /// Takes a mount away, also while it is used.
 pub fn unmount(path: impl AsRef<Path>) -> anyhow::Result<()> {
     let path = path.as_ref();

@@ -4,7 +4,8 @@
 //! shows the same facts with advice. Probes leave nothing behind.
 //!
 //! Map: [`Host`] the facts; [`kernel`], [`filesystem`] and [`cgroup`] how they are found;
-//! [`device`] and [`cdi`] device nodes; [`check`] facts judged against what skiff needs.
+//! [`device`] and [`cdi`] device nodes; [`mount`] the host's mounts; [`check`] facts judged against
+//! what skiff needs.
 
 pub mod cdi;
 pub mod cgroup;
@@ -12,6 +13,7 @@ pub mod check;
 pub mod device;
 pub mod filesystem;
 pub mod kernel;
+pub mod mount;
 pub mod user_namespace;
 
 use std::path::Path;

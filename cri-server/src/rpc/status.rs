@@ -39,7 +39,7 @@ pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusRes
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: daemon.features.user_namespaces.is_ok(),
-            mount_options: false,
+            mount_options: true,
         }),
     })
 }
@@ -84,9 +84,17 @@ fn info(daemon: &Daemon) -> BTreeMap<String, String> {
         "file": network.file,
         "skipped": skipped.collect::<Vec<_>>(),
     });
+    let cdi = daemon.cdi.overview();
+    let devices = cdi.devices.iter().map(|(name, file)| json!({"name": name.to_string(), "file": file}));
+    let skipped = cdi.problems.iter().map(|problem| json!({"file": problem.path, "reason": problem.reason}));
+    let cdi = json!({
+        "devices": devices.collect::<Vec<_>>(),
+        "skipped": skipped.collect::<Vec<_>>(),
+    });
     let config = serde_json::to_value(&daemon.config).unwrap_or_default();
     BTreeMap::from([
         ("config".into(), config.to_string()),
         ("cniconfig".into(), cni.to_string()),
+        ("cdi".into(), cdi.to_string()),
     ])
 }

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod credentials;
+mod cdi;
 mod devices;
 mod escape;
 mod filters;
@@ -17,6 +18,7 @@ mod process;
 mod resources;
 mod stock;
 mod users;
+mod volumes;
 
 use clap::Parser;
 use skiff_integration::report::Report;
@@ -115,6 +117,10 @@ async fn main() -> anyhow::Result<()> {
         devices::a_given_device,
         devices::a_device_that_is_not_there,
         devices::cdi,
+        cdi::annotations_and_hooks,
+        volumes::an_image_in_use,
+        volumes::over_proc,
+        volumes::propagation_of_a_private_mount,
         mounts::propagation,
         mounts::recursive_read_only,
         mounts::image_volumes,
