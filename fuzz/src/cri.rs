@@ -155,10 +155,13 @@ fn host() -> HostFeatures {
         Capability::SysTime,
     ];
     HostFeatures {
+        seccomp: true,
+        apparmor: skiff_spec::AppArmor::Ready,
         bounding: bounding.into_iter().collect::<Capabilities>(),
         recursive_read_only: true,
         swap_accounting: true,
         hugetlb: true,
         selinux: false,
+        user_namespaces: Ok(()),
     }
 }

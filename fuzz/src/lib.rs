@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod cdi;
 mod config;
 mod cri;
 mod image;
@@ -18,9 +19,12 @@ mod layer;
 mod log;
 mod network;
 mod record;
+mod seccomp;
 mod shim;
+mod streaming;
 mod user;
 
+pub use cdi::cdi_document;
 pub use config::{config_file, config_values};
 pub use cri::{container_specification, cri_requests};
 pub use image::{auth_challenge, hosts_file, image_config, image_manifest, image_reference};
@@ -29,7 +33,9 @@ pub use layer::layer;
 pub use log::container_log;
 pub use network::{cni_configuration, cni_record, cni_result};
 pub use record::{container_record, pod_record};
+pub use seccomp::seccomp_profile;
 pub use shim::{exit_record, shim_frame, shim_message, shim_request};
+pub use streaming::{spdy_frames, spdy_headers};
 pub use user::{signal_name, user_files};
 
 /// A target.
@@ -44,6 +50,7 @@ macro_rules! targets {
 
 targets![
     auth_challenge,
+    cdi_document,
     cgroup_files,
     cni_configuration,
     cni_record,
@@ -62,10 +69,13 @@ targets![
     layer,
     pod_record,
     process_name,
+    seccomp_profile,
     shim_frame,
     shim_message,
     shim_request,
     signal_name,
+    spdy_frames,
+    spdy_headers,
     user_files,
 ];
 
