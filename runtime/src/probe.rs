@@ -85,6 +85,7 @@ fn mount_inside(user: &UserNamespace, root: Root) -> Result<(), Error> {
             sys::process::exit(0)
         })
     })?;
+    drop(status);
     let said = user_namespace::next_report(ours.as_fd());
     user_namespace::reap(&child)?;
     match said? {

@@ -328,8 +328,11 @@ impl<Enter: FnOnce() -> Result<(), Error>> Inside<'_, Enter> {
         let read = retry_on_intr(|| rustix::io::read(&told, &mut pid));
         reap(&helper)?;
         if read.doing(|| "hear of the process in its user namespace")? != pid.len() {
-            return Err(match next_report(self.ours)? {
-                Report::Failed(failure) => Error::Child(failure),
+            // It has ended, and what it said is there; our own copy of its end is, too, so that
+            // there is no end of file to wait for.
+            let said = report::receive(self.ours).doing(|| "hear from a child")?;
+            return Err(match said {
+                Some(Report::Failed(failure)) => Error::Child(failure),
                 _ => Error::system("enter the user namespace: the helper", Errno::SRCH),
             });
         }

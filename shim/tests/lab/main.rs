@@ -10,6 +10,7 @@
 mod daemon;
 mod scene;
 
+mod attached;
 mod execs;
 mod lives;
 mod measure;

@@ -17,7 +17,8 @@ fn print(what: &str, mut times: Vec<Duration>) {
     times.sort();
     let at = |percent: usize| times[(times.len() - 1) * percent / 100].as_secs_f64() * 1e3;
     eprintln!(
-        "{what:<16} p50 {:7.3}  p90 {:7.3}  max {:7.3} ms",
+        "{what:<24} min {:7.3}  p50 {:7.3}  p90 {:7.3}  max {:7.3} ms",
+        at(0),
         at(50),
         at(90),
         at(100)
@@ -108,4 +109,39 @@ fn measure() {
     print_memory("after all", shim.pid);
     shim.shutdown();
     spare.shutdown();
+}
+
+/// What a user namespace costs: pods with one and without take turns.
+#[test]
+#[ignore = "measures"]
+fn measure_user_namespaces() {
+    needs_a_lab!();
+    let mut times: [[Vec<Duration>; 3]; 2] = Default::default();
+    for round in 0..2 * ROUNDS {
+        let with = round % 2;
+        std::thread::sleep(GAP);
+        let (scene, mut shim) = (Scene::new(), Shim::spare());
+        let adopt = crate::user_namespaces::pod(&shim, with == 1);
+        let create = crate::user_namespaces::on_overlay(&scene, &shim, with == 1);
+        let mut time = |at: usize, call: Call| {
+            let begun = Instant::now();
+            shim.daemon.ask(call).unwrap();
+            times[with][at].push(begun.elapsed());
+        };
+        time(0, Call::Adopt(adopt));
+        time(1, Call::Create(Box::new(create)));
+        let start = Call::Start { id: "c".into() };
+        shim.daemon.ask(start).unwrap();
+        let begun = Instant::now();
+        let exec = shim.daemon.exec(scene.exec(1, "c", &["true"]), None);
+        exec.answer.unwrap();
+        times[with][2].push(begun.elapsed());
+        shim.shutdown();
+    }
+    let whose = ["without", "with"];
+    for (times, whose) in times.into_iter().zip(whose) {
+        for (times, what) in times.into_iter().zip(["adopt", "create", "exec true"]) {
+            print(&format!("{what}, {whose}"), times);
+        }
+    }
 }

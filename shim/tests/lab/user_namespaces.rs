@@ -5,7 +5,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use serde_json::{Value, json};
-use skiff_shim_proto::message::{Adopt, Call, Create, FailureKind, Reply, UserNamespace};
+use skiff_shim_proto::message::{Adopt, Call, Create, FailureKind, Reply, Rootfs, UserNamespace};
 
 use crate::daemon::{Shim, host_network, lives, wait_for};
 use crate::needs_a_lab;
@@ -26,11 +26,12 @@ fn user_namespace() -> Option<UserNamespace> {
     })
 }
 
-fn pod(shim: &Shim) -> Adopt {
+/// A pod with a network of its own.
+pub(crate) fn pod(shim: &Shim, with_user_namespace: bool) -> Adopt {
     Adopt {
         netns: Some(format!("/run/netns/skiff-test-{}", shim.pid).into()),
         hostname: Some("the-pod".into()),
-        user_namespace: user_namespace(),
+        user_namespace: user_namespace().filter(|_| with_user_namespace),
         sysctls: [
             ("net.ipv4.ping_group_range", "0 2147483647"),
             ("net.ipv4.ip_unprivileged_port_start", "99"),
@@ -43,22 +44,48 @@ fn pod(shim: &Shim) -> Adopt {
     }
 }
 
-fn container(scene: &Scene, shim: &Shim, id: &str, command: &[&str], pid: Value) -> Create {
-    let namespaces = json!([
-        {"type": "user"},
-        {"type": "mount"},
+fn namespaces(shim: &Shim, pid: Value) -> Vec<Value> {
+    let of_shim = |kind: &str| format!("/proc/{}/ns/{kind}", shim.pid);
+    vec![
+        json!({"type": "mount"}),
         pid,
-        {"type": "cgroup"},
-        {"type": "network", "path": format!("/proc/{}/ns/net", shim.pid)},
-        {"type": "ipc", "path": format!("/proc/{}/ns/ipc", shim.pid)},
-        {"type": "uts", "path": format!("/proc/{}/ns/uts", shim.pid)},
-    ]);
-    let mut create = scene.container_in(id, command, namespaces);
+        json!({"type": "cgroup"}),
+        json!({"type": "network", "path": of_shim("net")}),
+        json!({"type": "ipc", "path": of_shim("ipc")}),
+        json!({"type": "uts", "path": of_shim("uts")}),
+    ]
+}
+
+fn container(scene: &Scene, shim: &Shim, id: &str, command: &[&str], pid: Value) -> Create {
+    let mut namespaces = namespaces(shim, pid);
+    namespaces.insert(0, json!({"type": "user"}));
+    let mut create = scene.container_in(id, command, namespaces.into());
     let mut linux = create.spec.linux().clone().unwrap();
     let ids: Vec<_> = serde_json::from_value(mapping()).unwrap();
     linux.set_uid_mappings(Some(ids.clone()));
     linux.set_gid_mappings(Some(ids));
     create.spec.set_linux(Some(linux));
+    create
+}
+
+/// A container `c` whose root file system is an overlay, as a daemon's are.
+pub(crate) fn on_overlay(scene: &Scene, shim: &Shim, with_user_namespace: bool) -> Create {
+    let command = ["sleep", "600"];
+    let mut create = match with_user_namespace {
+        true => container(scene, shim, "c", &command, own_pid()),
+        false => scene.container_in("c", &command, namespaces(shim, own_pid()).into()),
+    };
+    let Rootfs::Directory(image) = &create.rootfs else {
+        panic!("{:?}", create.rootfs)
+    };
+    let (upper, work) = (scene.path("upper"), scene.path("work"));
+    fs::create_dir(&upper).unwrap();
+    fs::create_dir(&work).unwrap();
+    create.rootfs = Rootfs::Overlay {
+        lower: vec![image.clone()],
+        upper,
+        work,
+    };
     create
 }
 
@@ -88,7 +115,7 @@ fn pid_of(shim: &mut Shim, id: &str) -> i32 {
 fn a_pods_namespaces_belong_to_its_user_namespace() {
     needs_a_lab!();
     let (scene, mut shim) = (Scene::new(), Shim::spare());
-    let adopt = pod(&shim);
+    let adopt = pod(&shim, true);
     let netns: PathBuf = adopt.netns.clone().unwrap();
     shim.daemon.ask(Call::Adopt(adopt)).unwrap();
     assert_eq!(
@@ -144,7 +171,7 @@ fn a_pods_namespaces_belong_to_its_user_namespace() {
 fn an_exec_is_in_the_pods_user_namespace() {
     needs_a_lab!();
     let (scene, mut shim) = (Scene::new(), Shim::spare());
-    let adopt = pod(&shim);
+    let adopt = pod(&shim, true);
     shim.daemon.ask(Call::Adopt(adopt)).unwrap();
     let create = container(&scene, &shim, "c", &["sleep", "600"], own_pid());
     shim.daemon.run(create);
@@ -184,7 +211,7 @@ fn a_shared_pid_namespace_belongs_to_the_pods_user_namespace() {
     let adopt = Adopt {
         shared_pid: true,
         init_cgroup: Some(init_cgroup.clone()),
-        ..pod(&shim)
+        ..pod(&shim, true)
     };
     let reply = shim.daemon.ask(Call::Adopt(adopt)).unwrap();
     let Reply::Adopted {
@@ -215,7 +242,7 @@ fn a_shared_pid_namespace_belongs_to_the_pods_user_namespace() {
 fn a_container_with_another_user_namespace_than_its_pods_is_refused() {
     needs_a_lab!();
     let (scene, mut shim) = (Scene::new(), Shim::spare());
-    let adopt = pod(&shim);
+    let adopt = pod(&shim, true);
     shim.daemon.ask(Call::Adopt(adopt)).unwrap();
     let mut other = container(&scene, &shim, "c", &["true"], own_pid());
     let mut linux = other.spec.linux().clone().unwrap();
@@ -241,7 +268,7 @@ fn a_container_with_another_user_namespace_than_its_pods_is_refused() {
 fn an_adoption_with_mappings_that_cannot_be_leaves_nothing() {
     needs_a_lab!();
     let mut shim = Shim::spare();
-    let mut adopt = pod(&shim);
+    let mut adopt = pod(&shim, true);
     if let Some(user) = &mut adopt.user_namespace {
         user.gid_mappings.clear();
     }
