@@ -35,6 +35,11 @@ pub(crate) async fn a_stopped_shim(node: &mut Node) -> anyhow::Result<()> {
         .await?;
     let process = sleeper()?;
     let shim = process::parent(process).context("no parent of the container's process")?;
+    let command = process::command_line(shim);
+    ensure!(
+        command.contains("skiff-shim"),
+        "the parent {shim} of {process} is no shim: {command}"
+    );
     send(shim, Signal::STOP)?;
     node.daemon.crash()?;
     let (cri, _) = node.daemon.restart().await?;

@@ -47,8 +47,14 @@ pub(crate) async fn annotations_and_hooks(lab: &mut Lab) -> anyhow::Result<()> {
             ensure!(groups.contains("made"), "the hook did not run: {groups}");
             let told = fs::read_to_string(told).context("the hook told nothing")?;
             ensure!(told.contains("HOOK=1"), "{told}");
-            ensure!(!told.contains("FROM="), "the container's environment: {told}");
-            ensure!(told.contains("config.json") && told.contains("bin"), "{told}");
+            ensure!(
+                !told.contains("FROM="),
+                "the container's environment: {told}"
+            );
+            ensure!(
+                told.contains("config.json") && told.contains("bin"),
+                "{told}"
+            );
             Ok(())
         })
         .await;

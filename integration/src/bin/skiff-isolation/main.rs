@@ -6,8 +6,8 @@
 
 #![forbid(unsafe_code)]
 
-mod credentials;
 mod cdi;
+mod credentials;
 mod devices;
 mod escape;
 mod filters;

@@ -44,7 +44,7 @@ pub(crate) async fn defaults(lab: &mut Lab) -> anyhow::Result<()> {
                 ("unshare=mount", "EPERM"),
                 ("write=/proc/sys/kernel/panic:0", "EROFS|EACCES|EPERM"),
                 ("write=/proc/sysrq-trigger:h", "EROFS|EACCES"),
-                ("read=/proc/kcore", "ok|ENOENT"),
+                ("read=/proc/kcore", "ok|ENOENT|EACCES"),
                 (
                     "write=/sys/kernel/mm/ksm/run:0",
                     "EROFS|EACCES|EPERM|ENOENT",

@@ -25,7 +25,11 @@ pub(crate) async fn an_image_in_use(lab: &mut Lab) -> anyhow::Result<()> {
         let status = inside.lab.cri.status(&inside.id).await?;
         let mount = status.mounts.iter().find(|m| m.container_path == "/image");
         let image = mount.and_then(|mount| mount.image.as_ref());
-        same("image_ref", image.map(|image| &*image.image_ref), Some(&*id))?;
+        same(
+            "image_ref",
+            image.map(|image| &*image.image_ref),
+            Some(&*id),
+        )?;
         let request = RemoveImageRequest {
             image: Some(image_spec(VOLUME)),
         };
