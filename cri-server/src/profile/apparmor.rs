@@ -13,7 +13,8 @@ use super::ProfileError;
 /// The kernel's list of loaded profiles, each line a name and its mode in parentheses.
 const PROFILES: &str = "/sys/kernel/security/apparmor/profiles";
 
-/// Debian's abstractions; a parser without them cannot read `#include <abstractions/base>`.
+/// Files of the AppArmor package that our profile includes where they are.
+const ABI: &str = "/etc/apparmor.d/abi/3.0";
 const ABSTRACTIONS: &str = "/etc/apparmor.d/abstractions/base";
 
 /// Finds out what AppArmor can do here; loads our own profile where it is enabled.
@@ -21,7 +22,8 @@ pub fn probe(enabled: bool) -> AppArmor {
     if !enabled {
         return AppArmor::Disabled;
     }
-    let text = default_profile(&own_profile(), Path::new(ABSTRACTIONS).exists());
+    let there = |path| Path::new(path).exists();
+    let text = default_profile(&own_profile(), there(ABI), there(ABSTRACTIONS));
     match load(&text) {
         Ok(()) => AppArmor::Ready,
         Err(e) => AppArmor::NoDefault(e.to_string()),
@@ -67,13 +69,18 @@ fn own_profile() -> String {
 
 /// Our own profile. It says once more what the masked and read-only paths say, for a container
 /// that gets behind them; no mounts; no signals and no tracing across containers.
-fn default_profile(daemon: &str, abstractions: bool) -> String {
+///
+/// The ABI says what it was written for: what a newer kernel can mediate besides, user namespaces
+/// for one, it would deny without naming it.
+fn default_profile(daemon: &str, abi: bool, abstractions: bool) -> String {
+    let abi = if abi { "abi <abi/3.0>," } else { "" };
     let (tunables, base) = match abstractions {
         true => ("#include <tunables/global>", "#include <abstractions/base>"),
         false => ("@{PROC}=/proc/", ""),
     };
     format!(
-        r#"{tunables}
+        r#"{abi}
+{tunables}
 profile {APPARMOR_DEFAULT} flags=(attach_disconnected,mediate_deleted) {{
   {base}
   capability,
@@ -157,10 +164,11 @@ mod tests {
 
     #[test]
     fn the_profile_names_who_may_signal() {
-        for abstractions in [true, false] {
-            let text = default_profile("cri//&unconfined", abstractions);
+        for installed in [true, false] {
+            let text = default_profile("cri//&unconfined", installed, installed);
             assert!(text.contains(r#"peer="cri//&unconfined""#), "{text}");
-            assert_eq!(text.contains("abstractions/base"), abstractions);
+            assert_eq!(text.contains("abstractions/base"), installed);
+            assert_eq!(text.starts_with("abi <abi/3.0>,"), installed);
             assert_eq!(text.matches('{').count(), text.matches('}').count());
         }
     }
