@@ -62,11 +62,11 @@ impl Labels {
     /// Asks for the change.
     pub(crate) fn apply(&self) -> Result<(), Error> {
         self.0.iter().try_for_each(|(fd, word)| {
-            write(fd, word).doing(|| {
-                format!(
-                    "ask the kernel for {word:?} at execve (is the profile or the policy loaded?)"
-                )
-            })
+            let kind = match word.strip_prefix("exec ") {
+                Some(profile) => format!("AppArmor profile {profile}"),
+                None => format!("SELinux label {word}"),
+            };
+            write(fd, word).doing(|| format!("ask for {kind} (is it loaded, and enabled?)"))
         })
     }
 }
