@@ -9,7 +9,8 @@ use crate::cri::{self, MountPropagation};
 use crate::input::{HostFeatures, Input};
 use crate::userns::{UserNamespace, map_volume};
 
-/// The mounts of a container, in the order they are made, and the propagation its root needs.
+/// The mounts of a container, in the order they are made, and the propagation its root needs: not
+/// recursive, since each volume has its own.
 pub(crate) struct MountParts {
     pub(crate) mounts: Vec<Mount>,
     pub(crate) rootfs_propagation: Option<&'static str>,
@@ -30,9 +31,9 @@ pub(crate) fn mounts(
         check_place(&made, &requested, i)?;
         requested.push(made);
         rootfs_propagation = match MountPropagation::try_from(mount.propagation) {
-            Ok(MountPropagation::PropagationBidirectional) => Some("rshared"),
+            Ok(MountPropagation::PropagationBidirectional) => Some("shared"),
             Ok(MountPropagation::PropagationHostToContainer) => {
-                rootfs_propagation.or(Some("rslave"))
+                rootfs_propagation.or(Some("slave"))
             }
             _ => rootfs_propagation,
         };
