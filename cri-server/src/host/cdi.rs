@@ -22,14 +22,13 @@ const DEFAULT_MODE: u32 = 0o666;
 
 /// What the request's CDI devices change; nothing, without a look at any file, when it names
 /// none. Nodes without an owner become the user's.
-pub fn injection(
-    cdi: &Cdi,
-    config: &ContainerConfig,
-    user: &User,
-) -> Result<Injection, SpecError> {
+pub fn injection(cdi: &Cdi, config: &ContainerConfig, user: &User) -> Result<Injection, SpecError> {
     let refused = |e: skiff_cdi::CdiError| SpecError::invalid(FIELD, e.to_string());
     let list = config.cdi_devices.iter().map(|device| &*device.name);
-    let annotations = config.annotations.iter().map(|(key, value)| (&**key, &**value));
+    let annotations = config
+        .annotations
+        .iter()
+        .map(|(key, value)| (&**key, &**value));
     let names = requested(list, annotations).map_err(refused)?;
     let mut all = Injection::default();
     for edits in cdi.edits(&names).map_err(refused)? {
@@ -49,7 +48,8 @@ fn add(all: &mut Injection, edits: &ContainerEdits, user: &User) -> Result<(), S
         return Err("netDevices are not supported".into());
     }
     all.env.extend_from_slice(&edits.env);
-    all.additional_gids.extend_from_slice(&edits.additional_gids);
+    all.additional_gids
+        .extend_from_slice(&edits.additional_gids);
     for described in &edits.device_nodes {
         all.devices.push(device(described, user)?);
     }
@@ -213,7 +213,8 @@ mod tests {
 
     #[test]
     fn a_mount_without_a_type_is_a_bind_mount() {
-        let edits = r#"{"mounts":[{"hostPath":"/lib/v","containerPath":"/lib/v","options":["ro"]}]}"#;
+        let edits =
+            r#"{"mounts":[{"hostPath":"/lib/v","containerPath":"/lib/v","options":["ro"]}]}"#;
         let mounts = inject(edits).unwrap().mounts;
         assert_eq!(mounts[0].typ().as_deref(), Some("bind"));
         assert_eq!(mounts[0].options().as_deref().unwrap(), ["ro", "rbind"]);
@@ -242,7 +243,10 @@ mod tests {
                 r#"{"hooks":[{"hookName":"startContainer","path":"/a"}]}"#,
                 "StartContainer",
             ),
-            (r#"{"deviceNodes":[{"path":"/dev/no-such"}]}"#, "/dev/no-such"),
+            (
+                r#"{"deviceNodes":[{"path":"/dev/no-such"}]}"#,
+                "/dev/no-such",
+            ),
             (
                 r#"{"deviceNodes":[{"path":"/dev/x","hostPath":"/etc/passwd"}]}"#,
                 "not a device",
@@ -251,8 +255,14 @@ mod tests {
                 r#"{"deviceNodes":[{"path":"/dev/null","type":"b"}]}"#,
                 "another type",
             ),
-            (r#"{"mounts":[{"hostPath":"/x","containerPath":"/proc"}]}"#, "/proc"),
-            (r#"{"mounts":[{"hostPath":"/x","containerPath":"/a/../b"}]}"#, ".."),
+            (
+                r#"{"mounts":[{"hostPath":"/x","containerPath":"/proc"}]}"#,
+                "/proc",
+            ),
+            (
+                r#"{"mounts":[{"hostPath":"/x","containerPath":"/a/../b"}]}"#,
+                "..",
+            ),
         ] {
             let error = inject(edits).unwrap_err().to_string();
             assert!(error.starts_with("CDI_devices: v.com/c=0"), "{error}");

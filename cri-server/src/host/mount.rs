@@ -43,7 +43,10 @@ pub fn check_propagation(config: &ContainerConfig) -> Result<(), SpecError> {
         };
         let (path, at) = (&mount.host_path, found.mount_point);
         let reason = format!("{path} is on {at}, which is not a {kind} mount of the host");
-        return Err(SpecError::invalid(format!("mounts[{i}].propagation"), reason));
+        return Err(SpecError::invalid(
+            format!("mounts[{i}].propagation"),
+            reason,
+        ));
     }
     Ok(())
 }

@@ -85,8 +85,14 @@ fn info(daemon: &Daemon) -> BTreeMap<String, String> {
         "skipped": skipped.collect::<Vec<_>>(),
     });
     let cdi = daemon.cdi.overview();
-    let devices = cdi.devices.iter().map(|(name, file)| json!({"name": name.to_string(), "file": file}));
-    let skipped = cdi.problems.iter().map(|problem| json!({"file": problem.path, "reason": problem.reason}));
+    let devices = cdi
+        .devices
+        .iter()
+        .map(|(name, file)| json!({"name": name.to_string(), "file": file}));
+    let skipped = cdi
+        .problems
+        .iter()
+        .map(|problem| json!({"file": problem.path, "reason": problem.reason}));
     let cdi = json!({
         "devices": devices.collect::<Vec<_>>(),
         "skipped": skipped.collect::<Vec<_>>(),

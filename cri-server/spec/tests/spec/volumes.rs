@@ -21,7 +21,9 @@ fn image_volume(path: &str) -> Mount {
 
 fn at<'a>(spec: &'a Spec, path: &str) -> &'a OciMount {
     let mounts = spec.mounts().as_deref().unwrap();
-    let mut found = mounts.iter().filter(|m| m.destination().as_os_str() == path);
+    let mut found = mounts
+        .iter()
+        .filter(|m| m.destination().as_os_str() == path);
     let mount = found.next().unwrap();
     assert!(found.next().is_none(), "two mounts at {path}");
     mount
@@ -144,7 +146,8 @@ fn an_injected_device_is_made_and_allowed_as_far_as_it_says() {
 #[test]
 fn an_injected_mount_replaces_another_and_hides_none() {
     let mount = |path: &str| -> OciMount {
-        let json = json!({"destination": path, "type": "bind", "source": "/v", "options": ["rbind"]});
+        let json =
+            json!({"destination": path, "type": "bind", "source": "/v", "options": ["rbind"]});
         serde_json::from_value(json).unwrap()
     };
     let mut case = Case::plain();
@@ -157,10 +160,15 @@ fn an_injected_mount_replaces_another_and_hides_none() {
     }
     case.devices.cdi.mounts = vec![mount("/opt/data"), mount("/opt/vendor"), mount("/last")];
     let spec = case.spec();
-    assert_eq!(at(&spec, "/opt/data").source().as_deref(), Some("/v".as_ref()));
+    assert_eq!(
+        at(&spec, "/opt/data").source().as_deref(),
+        Some("/v".as_ref())
+    );
     let place = |path: &str| {
         let mounts = spec.mounts().as_deref().unwrap();
-        let found = mounts.iter().position(|m| m.destination().as_os_str() == path);
+        let found = mounts
+            .iter()
+            .position(|m| m.destination().as_os_str() == path);
         found.unwrap()
     };
     assert!(place("/opt/vendor") < place("/opt/vendor/lib"));
