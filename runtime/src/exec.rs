@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::path::Path;
 
+use rustix::io::Errno;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
 use crate::child::{self, Fds, Launch, Status};
@@ -89,7 +90,12 @@ pub fn exec(exec: Exec<'_>) -> Result<Init, Error> {
 fn enter(exec: &Exec<'_>) -> Result<(), Error> {
     child::set_oom_score(exec.process)?;
     credential::raise_limits(exec.process.rlimits().as_deref().unwrap_or_default())?;
-    let kinds = ThreadNameSpaceType::USER | ThreadNameSpaceType::PROCESS_ID;
+    // These may be the host's, where nobody from a user namespace can go.
+    let kinds = ThreadNameSpaceType::USER
+        | ThreadNameSpaceType::PROCESS_ID
+        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+        | ThreadNameSpaceType::NETWORK;
     move_into_thread_name_spaces(exec.container, kinds)
         .doing(|| "join the container's user namespace (has it ended?)")
 }
@@ -101,13 +107,7 @@ fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallibl
         None => child::set_oom_score(exec.process)?,
     }
     let labels = Labels::open(exec.process)?;
-    let all = ThreadNameSpaceType::MOUNT
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::NETWORK
-        | ThreadNameSpaceType::CONTROL_GROUP;
-    move_into_thread_name_spaces(exec.container, all)
-        .doing(|| "join the container's namespaces (has it ended?)")?;
+    join_the_rest(exec).doing(|| "join the container's namespaces (has it ended?)")?;
     // Joining the mount namespace has made the container's root the working directory.
     let root = rustix::fs::CWD;
     let launch = Launch::prepare(root, exec.process, labels, exec.seccomp)?;
@@ -125,4 +125,25 @@ fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallibl
     child::arrange(fds, console.as_ref(), exec.process)?;
     launch.become_user(exec.process, status)?;
     Err(launch.execute())
+}
+
+/// What can be joined only in the container's cgroup, or, for the mount namespace, by one who needs
+/// no path of the host any more.
+fn join_the_rest(exec: &Exec<'_>) -> rustix::io::Result<()> {
+    let (mount, cgroup) = (
+        ThreadNameSpaceType::MOUNT,
+        ThreadNameSpaceType::CONTROL_GROUP,
+    );
+    let join = |kinds| move_into_thread_name_spaces(exec.container, kinds);
+    if exec.user_namespace.is_none() {
+        let pods = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
+            | ThreadNameSpaceType::NETWORK;
+        return join(mount | cgroup | pods);
+    }
+    match join(mount | cgroup) {
+        // A privileged container is in the host's cgroup namespace, and so is this process.
+        Err(Errno::PERM) => join(mount),
+        done => done,
+    }
 }

@@ -161,7 +161,12 @@ pub(crate) fn map_volume(
     }
     if pod.is_none() {
         let reason = "the pod has no user namespace whose ids could be mapped";
-        return Err(SpecError::invalid(at("uidMappings"), reason));
+        let name = if uids.is_empty() {
+            "gidMappings"
+        } else {
+            "uidMappings"
+        };
+        return Err(SpecError::invalid(at(name), reason));
     }
     for (name, list) in [("uidMappings", uids), ("gidMappings", gids)] {
         if list.is_empty() {

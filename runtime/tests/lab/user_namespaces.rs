@@ -42,6 +42,10 @@ pub(crate) const TESTS: &[Test] = &[
     ),
     ("user namespace: exec joins it", exec),
     (
+        "user namespace: exec where network and cgroup namespace are the host's",
+        exec_beside_the_host,
+    ),
+    (
         "user namespace: a shared PID namespace belongs to it, its init is out of reach",
         shared_pids,
     ),
@@ -263,6 +267,28 @@ fn exec(lab: &Lab) -> Result<()> {
     ensure!(output.matches("same").count() == 7, "{output}");
     holds(&output, &["200000", "0::/\n", "1000\n"])?;
     ensure!(fs::metadata(container.dir.join("upper/by-exec"))?.uid() == FIRST);
+    Ok(())
+}
+
+fn exec_beside_the_host(lab: &Lab) -> Result<()> {
+    let mut container = container(lab, "sleep 100").set(
+        "/linux/namespaces",
+        json!([{"type": "user"}, {"type": "pid"}, {"type": "ipc"}, {"type": "uts"},
+               {"type": "mount"}]),
+    );
+    // A sysfs can be mounted only by who owns the network.
+    if let Some(mounts) = container.tree["mounts"].as_array_mut() {
+        mounts.retain(|mount| {
+            let destination = mount["destination"].as_str();
+            destination.is_some_and(|path| !path.starts_with("/sys"))
+        });
+    }
+    let running = container.start()?;
+    let script = "id -u; for n in user mnt pid ipc uts net cgroup; do \
+                  [ $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) ] && echo same; done";
+    let (code, output) = running.exec(script)?;
+    ensure!(code == 0, "{code}: {output}");
+    ensure!(output == format!("0\n{}", "same\n".repeat(7)), "{output}");
     Ok(())
 }
 
