@@ -50,8 +50,12 @@ mod tests {
         let limits = std::fs::read_to_string(format!("/proc/{}/limits", child.id())).unwrap();
         child.kill().unwrap();
         child.wait().unwrap();
-        let line = limits.lines().find(|line| line.starts_with("Max open files"));
-        let soft = line.and_then(|line| line.split_ascii_whitespace().nth(3)).unwrap();
+        let line = limits
+            .lines()
+            .find(|line| line.starts_with("Max open files"));
+        let soft = line
+            .and_then(|line| line.split_ascii_whitespace().nth(3))
+            .unwrap();
         assert_eq!(soft.parse().ok(), before.current, "{soft}");
         setrlimit(Resource::Nofile, before).unwrap();
     }

@@ -95,7 +95,11 @@ async fn an_abandoned_attachment_has_no_owner() {
 async fn pods_are_attached_while_an_orphan_is_being_detached() {
     let lab = Lab::new(&conflist("1.0.0", &["one"]));
     lab.open().setup(&pod("stale")).await.unwrap();
-    lab.behave("one", "DEL", "until [ -e \"$LAB/go\" ]; do sleep 0.01; done");
+    lab.behave(
+        "one",
+        "DEL",
+        "until [ -e \"$LAB/go\" ]; do sleep 0.01; done",
+    );
     let cni = lab.open();
     let gc = cni.gc(&[]);
     tokio::pin!(gc);
@@ -103,10 +107,11 @@ async fn pods_are_attached_while_an_orphan_is_being_detached() {
         let pause = std::time::Duration::from_millis(5);
         assert!(tokio::time::timeout(pause, gc.as_mut()).await.is_err());
     }
+    let new = pod("new");
     tokio::select! {
         biased;
         _ = gc.as_mut() => panic!("the orphan was not being detached any more"),
-        attached = cni.setup(&pod("new")) => drop(attached.unwrap()),
+        attached = cni.setup(&new) => drop(attached.unwrap()),
     }
     std::fs::write(lab.path("go"), "").unwrap();
     gc.await.unwrap();

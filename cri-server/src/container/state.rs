@@ -112,7 +112,13 @@ pub fn step(state: &State, event: Event) -> Result<State, Denied> {
     match (state, event) {
         (State::Creating, Event::Created(process)) => Ok(State::Created { process }),
         (State::Exited { .. }, Event::Found { .. } | Event::Lost(_)) => Ok(state.clone()),
-        (_, Event::Found { process, started_at }) => Ok(match started_at {
+        (
+            _,
+            Event::Found {
+                process,
+                started_at,
+            },
+        ) => Ok(match started_at {
             1.. => State::Running {
                 process,
                 started_at,
@@ -217,7 +223,10 @@ mod tests {
             (1..100i64).prop_map(Event::Started),
             Just(Event::Unstarted),
             (0..256).prop_map(|code| Event::Ended(exit(code))),
-            (0..9i64).prop_map(|started_at| Event::Found { process: process(), started_at }),
+            (0..9i64).prop_map(|started_at| Event::Found {
+                process: process(),
+                started_at
+            }),
             Just(Event::Lost("silent".into())),
         ]
     }

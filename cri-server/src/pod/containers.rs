@@ -207,7 +207,10 @@ impl PodTask {
     pub(super) fn settle_exit(&mut self, id: &Id, unknown: fn(Option<i64>, i64) -> Exit) {
         let path = self.daemon.layout.container_exit(id);
         let recorded = crate::container::record::read_exit(&path);
-        let started_at = self.containers.get(id).map(|slot| slot.view.state.started_at());
+        let started_at = self
+            .containers
+            .get(id)
+            .map(|slot| slot.view.state.started_at());
         let started_at = started_at.filter(|at| *at > 0);
         let exit = recorded.unwrap_or_else(|| unknown(started_at, clock::now()));
         self.apply(id, Event::Ended(exit));

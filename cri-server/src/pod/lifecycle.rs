@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::error::PodError;
-use super::state::{Event, State};
 use super::link::Link;
+use super::state::{Event, State};
 use super::stop::{Remains, discard, give_back};
 use super::task::{Answer, Done, PodTask};
 use crate::cgroup;

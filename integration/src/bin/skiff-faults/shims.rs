@@ -40,8 +40,9 @@ pub(crate) async fn a_stopped_shim(node: &mut Node) -> anyhow::Result<()> {
         command.contains("skiff-shim"),
         "the parent {shim} of {process} is no shim: {command}"
     );
-    send(shim, Signal::STOP)?;
     node.daemon.crash()?;
+    // Not before: the kernel continues the stopped when their process group becomes orphaned.
+    send(shim, Signal::STOP)?;
     let (cri, _) = node.daemon.restart().await?;
     node.cri = cri;
     let outcome = while_stopped(node, &running.pod_id, &running.id).await;
@@ -98,7 +99,16 @@ pub(crate) async fn a_killed_pod_init(node: &mut Node) -> anyhow::Result<()> {
         ..NamespaceOption::default()
     });
     let pod_id = node.cri.run_pod(&pod).await.context("RunPodSandbox")?;
-    let container = client::container("main", &["sleep", SLEEP], &pod);
+    let mut container = client::container("main", &["sleep", SLEEP], &pod);
+    container
+        .linux
+        .get_or_insert_default()
+        .security_context
+        .get_or_insert_default()
+        .namespace_options = Some(NamespaceOption {
+        pid: NamespaceMode::Pod.into(),
+        ..NamespaceOption::default()
+    });
     let id = node
         .cri
         .create(&pod_id, &container, &pod)
