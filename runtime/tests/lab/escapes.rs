@@ -3,12 +3,13 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::{Context, Result, bail, ensure};
-use rustix::fs::{FileType, Mode, mknodat};
+use rustix::fs::{FileType, Mode, OFlags, mknodat};
 use serde_json::{Value, json};
 
 use crate::Test;
@@ -83,8 +84,8 @@ fn joining_process(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
-/// A file that root may otherwise write is refused for being on a read-only mount, and not only
-/// for being executed just now.
+/// Held by a path until it is executed no more, the file is still on a read-only mount, and that
+/// alone keeps root from writing it.
 fn own_binary(lab: &Lab) -> Result<()> {
     let program = Path::new(env!("CARGO_BIN_EXE_skiff-oci"));
     if !program.exists() {
@@ -114,14 +115,15 @@ fn own_binary(lab: &Lab) -> Result<()> {
     ensure!(made.success(), "{}", fs::read_to_string(&log)?);
     let told: Value = serde_json::from_slice(&oci(&["state", "own-binary"])?.stdout)?;
     let file = format!("/proc/{}/exe", told["pid"]);
-    let link = fs::read_link(&file);
-    let opened = fs::OpenOptions::new().write(true).open(&file);
+    let same = |a: fs::Metadata, b: fs::Metadata| (a.dev(), a.ino()) == (b.dev(), b.ino());
+    let executed = fs::metadata(&file);
+    let held = rustix::fs::open(&file, OFlags::PATH, Mode::empty());
     oci(&["delete", "--force", "own-binary"])?;
-    let (link, error) = (
-        link?,
-        opened.err().context("it could be opened for writing")?,
-    );
-    ensure!(link.ends_with("skiff-oci"), "{}", link.display());
+    let held = held?;
+    let name = format!("/proc/self/fd/{}", held.as_raw_fd());
+    let opened = fs::OpenOptions::new().write(true).open(name);
+    let error = opened.err().context("it could be opened for writing")?;
+    ensure!(same(executed?, fs::metadata(program)?), "another program");
     ensure!(error.kind() == io::ErrorKind::ReadOnlyFilesystem, "{error}");
     Ok(())
 }
@@ -203,17 +205,24 @@ fn inheritable(lab: &Lab) -> Result<()> {
     Ok(())
 }
 
+/// Refused, or a directory from which the way up ends at the container's own root.
 fn working_directory(lab: &Lab) -> Result<()> {
+    let script = "[ \"$(ls ../../../../../../../../..)\" = \"$(ls /)\" ] && echo inside";
     for fd in 0..24 {
-        for cwd in [format!("/proc/self/fd/{fd}"), format!("/link{fd}/..")] {
-            let mut container = lab
-                .container("pwd -P; ls /")
-                .set("/process/cwd", json!(cwd));
+        for cwd in [
+            format!("/proc/self/fd/{fd}"),
+            format!("/link{fd}"),
+            format!("/link{fd}/.."),
+        ] {
+            let mut container = lab.container(script).set("/process/cwd", json!(cwd));
             let top = layer(lab)?;
             symlink(format!("/proc/self/fd/{fd}"), top.join(format!("link{fd}")))?;
             container.lower.insert(0, top);
-            let failure = container.failure()?;
-            holds(&failure, &["working directory"]).with_context(|| cwd.clone())?;
+            match container.run() {
+                Err(refused) => holds(&format!("{refused:#}"), &["working directory"])
+                    .or_else(|_| holds(&format!("{refused:#}"), &[&cwd]))?,
+                Ok((_, output)) => ensure!(output == "inside\n", "{cwd}: {output}"),
+            }
         }
     }
     let container = lab.container("sleep 100");
