@@ -94,10 +94,11 @@ pub(crate) fn become_user(
 ) -> Result<(), Error> {
     let user = process.user();
     let wanted = process.capabilities().as_ref().map(Sets::from);
-    if let Some(wanted) = &wanted {
-        if user.uid() != 0 && !wanted.rest.permitted.is_empty() {
-            set_keep_capabilities(true).doing(|| "keep capabilities over the change of user")?;
-        }
+    if user.uid() != 0
+        && let Some(wanted) = &wanted
+        && !wanted.rest.permitted.is_empty()
+    {
+        set_keep_capabilities(true).doing(|| "keep capabilities over the change of user")?;
     }
     let groups: Vec<Gid> = user
         .additional_gids()
