@@ -225,7 +225,7 @@ fn a_container_record_that_cannot_be_read_costs_only_that_container() {
     std::fs::write(
         node.path("root/state/containers")
             .join(format!("{torn}.json")),
-        "",
+        "torn",
     )
     .unwrap();
     let daemon = node.start();
@@ -459,4 +459,22 @@ fn the_networks_of_pods_that_are_back_are_checked() {
         std::thread::sleep(std::time::Duration::from_millis(5));
     }
     panic!("{}", log());
+}
+
+/// A daemon that dies between making the file and writing to it leaves nothing worth keeping.
+#[test]
+fn an_empty_record_is_of_nothing_and_is_removed() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.run_pod(&host_pod("a")).unwrap();
+    daemon.kill();
+    let other = "d".repeat(64);
+    for dir in ["root/state/pods", "root/state/containers"] {
+        std::fs::write(node.path(dir).join(format!("{other}.json")), "").unwrap();
+    }
+    let daemon = node.start();
+    assert_eq!(daemon.pods(), [id.as_str()]);
+    assert!(entries(&node.path("root/state/quarantine")).is_empty());
+    daemon.remove_pod(&id).unwrap();
+    assert_eq!(node.left(), Vec::<String>::new());
 }

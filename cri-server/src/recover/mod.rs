@@ -31,7 +31,7 @@ use crate::layout::recorded;
 use crate::ownership::Own;
 use crate::pod::State;
 use crate::pod::record::PodRecord;
-use crate::record::RecordError;
+use crate::record::{self, RecordError};
 use crate::telemetry::chain;
 
 /// Pods brought back at the same time: enough to hide the answers of their shims.
@@ -120,6 +120,10 @@ fn put_aside(daemon: &Daemon, path: &Path, error: RecordError) -> Result<(), Rec
     match &error {
         RecordError::Malformed { .. } | RecordError::Misplaced { .. } => {}
         RecordError::Io { .. } | RecordError::Newer { .. } => return Err(error),
+    }
+    // One that a daemon was about to make when it died. What it would name was not made yet.
+    if std::fs::metadata(path).is_ok_and(|file| file.len() == 0) {
+        return record::remove(path);
     }
     let name = path.file_name().unwrap_or_default();
     let aside = daemon.layout.quarantine().join(name);
