@@ -3,7 +3,7 @@
 use std::fs;
 
 use anyhow::Context;
-use skiff_cri::v1::{CdiDevice, Device};
+use skiff_cri::v1::{Capability, CdiDevice, Device};
 
 use crate::lab::{Lab, Shape, same};
 
@@ -31,9 +31,18 @@ pub(crate) async fn the_default_set(lab: &mut Lab) -> anyhow::Result<()> {
     .await
 }
 
+/// /dev/kmsg is the device that containers get here, and most kernels want a capability for it.
+fn reads_kmsg(shape: &mut Shape) {
+    shape.security().capabilities = Some(Capability {
+        add_capabilities: vec!["SYSLOG".to_owned()],
+        ..Default::default()
+    });
+}
+
 /// A device under another name, with only the rights it was given.
 pub(crate) async fn a_given_device(lab: &mut Lab) -> anyhow::Result<()> {
     let mut shape = Shape::new("given-device");
+    reads_kmsg(&mut shape);
     for (path, permissions) in [("/dev/log-r", "r"), ("/dev/log-rw", "rwm")] {
         shape.container.devices.push(Device {
             container_path: path.to_owned(),
@@ -87,6 +96,7 @@ pub(crate) async fn cdi(lab: &mut Lab) -> anyhow::Result<()> {
               {"hostPath": "/var/cdi-library", "containerPath": "/opt/library", "options": ["ro", "bind"]}]}}"#,
     )?;
     let mut shape = Shape::new("cdi");
+    reads_kmsg(&mut shape);
     let device = |name: &str| CdiDevice {
         name: name.to_owned(),
     };
