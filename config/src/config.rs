@@ -326,10 +326,16 @@ pub struct Streaming {
     /// a loopback address.
     pub address: SocketAddr,
     /// Certificate chain for TLS, PEM; none for plain HTTP.
-    #[serde(deserialize_with = "absolute_or_none", serialize_with = "empty_for_none")]
+    #[serde(
+        deserialize_with = "absolute_or_none",
+        serialize_with = "empty_for_none"
+    )]
     pub certificate: Option<PathBuf>,
     /// Private key of the certificate, PEM.
-    #[serde(deserialize_with = "absolute_or_none", serialize_with = "empty_for_none")]
+    #[serde(
+        deserialize_with = "absolute_or_none",
+        serialize_with = "empty_for_none"
+    )]
     pub key: Option<PathBuf>,
 }
 

@@ -25,7 +25,8 @@ pub mod sysctl;
 pub mod ulimit;
 
 pub use config::{
-    Cdi, CgroupDriver, Config, Container, Image, Log, LogFormat, LogLevel, Network, Runtime, Shim, Streaming,
+    Cdi, CgroupDriver, Config, Container, Image, Log, LogFormat, LogLevel, Network, Runtime, Shim,
+    Streaming,
 };
 pub use endpoint::Endpoint;
 pub use load::{ConfigError, DEFAULT_PATH, Loaded, Overrides};

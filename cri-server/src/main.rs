@@ -148,7 +148,10 @@ async fn serve(config: Config) -> anyhow::Result<()> {
 fn load_apparmor(enabled: bool) -> AppArmor {
     let apparmor = apparmor::probe(enabled);
     if let AppArmor::NoDefault(why) = &apparmor {
-        tracing::warn!(why, "AppArmor is enabled, but the default profile cannot be loaded");
+        tracing::warn!(
+            why,
+            "AppArmor is enabled, but the default profile cannot be loaded"
+        );
     }
     apparmor
 }
@@ -157,9 +160,15 @@ fn load_apparmor(enabled: bool) -> AppArmor {
 fn compile_default(daemon: &Arc<Daemon>) {
     let daemon = Arc::clone(daemon);
     tokio::spawn(async move {
-        let compiled = daemon.seccomp.runtime_default(&daemon.defaults.capabilities).await;
+        let compiled = daemon
+            .seccomp
+            .runtime_default(&daemon.defaults.capabilities)
+            .await;
         if let Err(error) = compiled {
-            tracing::error!(error = telemetry::chain(&error), "no default seccomp profile");
+            tracing::error!(
+                error = telemetry::chain(&error),
+                "no default seccomp profile"
+            );
         }
     });
 }

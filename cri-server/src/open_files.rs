@@ -20,7 +20,7 @@ impl OpenFiles {
         let before = getrlimit(Resource::Nofile);
         let raised = Rlimit {
             current: before.maximum,
-            ..before.clone()
+            ..before
         };
         setrlimit(Resource::Nofile, raised)?;
         Ok(Self(before))
@@ -28,7 +28,7 @@ impl OpenFiles {
 
     /// Gives a process that has just been started the limit from before.
     pub fn give(&self, pid: i32) -> io::Result<()> {
-        prlimit(Pid::from_raw(pid), Resource::Nofile, self.0.clone())?;
+        prlimit(Pid::from_raw(pid), Resource::Nofile, self.0)?;
         Ok(())
     }
 }

@@ -402,7 +402,10 @@ fn volumes_of_the_image_are_directories_of_the_container() {
     let volume = node.path(&format!("fake-snapshots/{c}/volumes/0"));
     let of = std::fs::read_to_string(volume.join("of")).unwrap();
     assert_eq!(of, "/data");
-    assert!(!volume.with_file_name("1").exists(), "/logs is the request's");
+    assert!(
+        !volume.with_file_name("1").exists(),
+        "/logs is the request's"
+    );
     let mounts = node.shims.mounts(&pod, &c);
     let volume = (volume.to_str().unwrap().to_owned(), "/data".to_owned());
     assert!(mounts.contains(&volume), "{mounts:?}");

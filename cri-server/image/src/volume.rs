@@ -171,7 +171,7 @@ mod tests {
         fs::write(layer.join("file"), "").unwrap();
         for (number, path) in ["/none", "/file", "/file/below"].into_iter().enumerate() {
             let to = root.path().join(format!("volumes/{number}"));
-            make(&[layer.clone()], Path::new(path), &to).unwrap();
+            make(std::slice::from_ref(&layer), Path::new(path), &to).unwrap();
             assert_eq!(fs::read_dir(&to).unwrap().count(), 0, "{path}");
         }
     }

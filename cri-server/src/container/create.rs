@@ -290,7 +290,11 @@ impl Recorded {
             }
             Err(error) => error,
         };
-        let name = self.config.metadata.as_ref().map(|metadata| metadata.name.clone());
+        let name = self
+            .config
+            .metadata
+            .as_ref()
+            .map(|metadata| metadata.name.clone());
         let name = name.unwrap_or_default();
         let error = match error {
             Unconfinable::Request(source) => ContainerError::Spec { name, source },
@@ -336,10 +340,13 @@ impl Prepared {
         } = &self.recorded;
         let id = record.id.clone();
         let made = match OwnVolumes::of(image, config) {
-            Ok(own) => own.make(daemon, &id, Arc::clone(image)).await.map_err(|source| {
-                let action = "make the volumes";
-                ContainerError::Image { action, id, source }
-            }),
+            Ok(own) => own
+                .make(daemon, &id, Arc::clone(image))
+                .await
+                .map_err(|source| {
+                    let action = "make the volumes";
+                    ContainerError::Image { action, id, source }
+                }),
             Err(source) => {
                 let name = config.metadata.clone().unwrap_or_default().name;
                 Err(ContainerError::Spec { name, source })
@@ -369,10 +376,16 @@ impl Prepared {
             log_path: record.log_path.clone(),
             stdin: recorded.config.stdin,
             stdin_once: recorded.config.stdin_once,
-            seccomp: recorded.program.as_ref().map(|program| program.description.clone()),
+            seccomp: recorded
+                .program
+                .as_ref()
+                .map(|program| program.description.clone()),
             exit_path: daemon.layout.container_exit(&id),
         };
-        let program = recorded.program.as_ref().map(|program| Arc::clone(&program.file));
+        let program = recorded
+            .program
+            .as_ref()
+            .map(|program| Arc::clone(&program.file));
         let process = match client.create(create, program).await {
             Ok(process) => process,
             Err(source) => {

@@ -81,16 +81,17 @@ async fn run(client: &Client, exec: Exec, pipes: Pipes) -> Result<Exit, ShimErro
 pub fn attach(client: &Client, container: &ContainerView, streams: Streams) -> Command {
     let (client, id) = (client.clone(), container.facts.id.clone());
     Box::new(move |pipes| {
-        Box::pin(async move { told("attach to", id.clone(), join(&client, id, streams, pipes).await) })
+        Box::pin(async move {
+            told(
+                "attach to",
+                id.clone(),
+                join(&client, id, streams, pipes).await,
+            )
+        })
     })
 }
 
-async fn join(
-    client: &Client,
-    id: Id,
-    streams: Streams,
-    pipes: Pipes,
-) -> Result<Exit, ShimError> {
+async fn join(client: &Client, id: Id, streams: Streams, pipes: Pipes) -> Result<Exit, ShimError> {
     let Pipes {
         stdin,
         stdout,

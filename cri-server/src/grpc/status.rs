@@ -84,9 +84,7 @@ fn container(error: &ContainerError) -> Code {
         ContainerError::ImageVolume { .. } => Code::Unknown,
         ContainerError::PodNotReady { .. }
         | ContainerError::Profile { .. }
-        | ContainerError::Denied { .. } => {
-            Code::FailedPrecondition
-        }
+        | ContainerError::Denied { .. } => Code::FailedPrecondition,
         ContainerError::ExecTimeout { .. } => Code::DeadlineExceeded,
         ContainerError::Shim { source, .. } => shim(source),
         ContainerError::Shared(error) => container(error),
@@ -117,7 +115,10 @@ fn spec(error: &SpecError) -> Code {
 }
 
 fn shim(error: &ShimError) -> Code {
-    if matches!(error, ShimError::Unreached { .. } | ShimError::Silent { .. }) {
+    if matches!(
+        error,
+        ShimError::Unreached { .. } | ShimError::Silent { .. }
+    ) {
         return Code::Unavailable;
     }
     match error.refusal() {

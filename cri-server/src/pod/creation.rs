@@ -44,7 +44,10 @@ impl PodTask {
         let cri::ContainerMetadata { name, attempt } = config.metadata.clone().unwrap_or_default();
         let pod = self.record.id.clone();
         if self.record.state != PodState::Ready || self.removal.is_some() {
-            let reason = self.reason.clone().map_or(String::new(), |why| format!(": {why}"));
+            let reason = self
+                .reason
+                .clone()
+                .map_or(String::new(), |why| format!(": {why}"));
             return Err(ContainerError::PodNotReady { name, pod, reason });
         }
         let exists = |id: &Id, why| {

@@ -6,9 +6,9 @@ use serde_json::json;
 use skiff_cri::v1::{ContainerResources, ContainerStatusRequest, ContainerStatusResponse};
 
 use super::{RpcError, find_container};
+use crate::container::record::ContainerRecord;
 use crate::container::{ContainerView, resources};
 use crate::daemon::Daemon;
-use crate::container::record::ContainerRecord;
 
 /// Answers from the container's view, and with the limits that its cgroup has now.
 pub async fn handle(

@@ -27,8 +27,7 @@ pub async fn handle(daemon: &Daemon, request: ExecRequest) -> Result<ExecRespons
     let view = pod.view();
     let container = view.containers.get(&id).ok_or_else(none)?;
     let client = view.client_for("exec in", container).map_err(Arc::new)?;
-    let command =
-        session::exec(client, container, &request.cmd, streams).map_err(Arc::new)?;
+    let command = session::exec(client, container, &request.cmd, streams).map_err(Arc::new)?;
     let url = daemon.streaming.url(Job::Command {
         streams,
         // The command waits for its client.

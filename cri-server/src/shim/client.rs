@@ -14,7 +14,8 @@ use std::time::Duration;
 
 use skiff_shim_proto::frame::{self, FrameError};
 use skiff_shim_proto::message::{
-    Adopt, Attach, Call, Create, Event, Exec, Failure, Message, PodState, Reply, Request, Resize, Update,
+    Adopt, Attach, Call, Create, Event, Exec, Failure, Message, PodState, Reply, Request, Resize,
+    Update,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -189,7 +190,10 @@ impl Client {
         let answer = self.0.channel.ask_for_fds(Call::Dial { port }, no_fds);
         let answer = tokio::time::timeout(PATIENCE, answer).await;
         match answer.map_err(|_| self.silent("dial"))?? {
-            (Reply::Dialed, fds) => fds.into_iter().next().ok_or_else(|| self.unexpected("dial")),
+            (Reply::Dialed, fds) => fds
+                .into_iter()
+                .next()
+                .ok_or_else(|| self.unexpected("dial")),
             _ => Err(self.unexpected("dial")),
         }
     }
@@ -296,11 +300,7 @@ impl Channel {
         }
     }
 
-    fn register(
-        &self,
-        seq: u64,
-        sender: oneshot::Sender<Answer>,
-    ) -> Result<(), ShimError> {
+    fn register(&self, seq: u64, sender: oneshot::Sender<Answer>) -> Result<(), ShimError> {
         match self.waiting().as_mut() {
             Some(waiting) => {
                 waiting.insert(seq, sender);

@@ -45,7 +45,7 @@ pub struct Found {
 /// What a look came to.
 pub enum Look {
     /// It answers.
-    Found(Box<Found>),
+    Found(Found),
     /// It lives and does not answer.
     Silent(Search, ShimError),
     /// Its process has ended, or it is another pod's or nobody's.
@@ -79,7 +79,7 @@ impl Search {
                     events,
                     process,
                 };
-                return Look::Found(Box::new(Found { shim, state }));
+                return Look::Found(Found { shim, state });
             }
             (Ok(Err(error)), process) => {
                 self.process = process;
@@ -108,7 +108,7 @@ impl Search {
         let mut search = self;
         loop {
             search = match search.look(PATIENCE).await {
-                Look::Found(found) => return Some(*found),
+                Look::Found(found) => return Some(found),
                 Look::Gone => return None,
                 Look::Silent(search, _) => search,
             };
