@@ -90,7 +90,7 @@ pub(super) async fn bring_back(
     }
     let (link, told, lost, broken) = match look {
         Look::Found(found) => {
-            let Found { shim, state } = *found;
+            let Found { shim, state } = found;
             let broken = state.broken.clone();
             (shim.into(), by_id(state), None, broken)
         }

@@ -204,7 +204,9 @@ where
         Ok(chosen) => chosen,
         Err(refusal) => {
             let mut response = answer(refusal.status, refusal.reason);
-            response.headers_mut().extend(refusal.headers);
+            for (name, value) in refusal.headers {
+                response.headers_mut().append(name, value);
+            }
             return response;
         }
     };

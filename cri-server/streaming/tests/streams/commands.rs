@@ -36,11 +36,9 @@ async fn echo(pipes: Pipes) -> Exit {
 }
 
 /// Runs until its client has gone; says so.
-fn endless(gone: oneshot::Sender<()>) -> impl Future<Output = Exit> + Send {
-    async move {
-        let _gone = gone;
-        std::future::pending().await
-    }
+async fn endless(gone: oneshot::Sender<()>) -> Exit {
+    let _gone = gone;
+    std::future::pending().await
 }
 
 #[tokio::test]
