@@ -68,7 +68,7 @@ pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) reason: String,
     /// Boxed, since a refusal is the rare end of everything that is tried here.
-    pub(crate) headers: Box<HeaderMap>,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 impl Refusal {
@@ -76,7 +76,7 @@ impl Refusal {
         Self {
             status,
             reason: reason.into(),
-            headers: Box::default(),
+            headers: Vec::new(),
         }
     }
 }
