@@ -67,7 +67,6 @@ pub(crate) type Chosen<T> = (T, HeaderMap);
 pub(crate) struct Refusal {
     pub(crate) status: StatusCode,
     pub(crate) reason: String,
-    /// Boxed, since a refusal is the rare end of everything that is tried here.
     pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
