@@ -28,7 +28,7 @@ impl Call {
             8 | 12 => 0,
             _ => {
                 let argument = self.args[(offset as usize - 16) / 8];
-                let low = (offset % 8 == 0) == cfg!(target_endian = "little");
+                let low = offset.is_multiple_of(8) == cfg!(target_endian = "little");
                 if low {
                     argument as u32
                 } else {
