@@ -75,7 +75,7 @@ pub fn read_exit(path: &Path) -> Option<Exit> {
 }
 
 /// What a container came from.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub struct ContainerBirth {
     /// The request.
     pub request: Request<cri::ContainerConfig>,
