@@ -25,7 +25,8 @@ pub fn spdy_frames(data: &[u8]) {
 
 /// `None` when it is no SPDY.
 fn read(wire: &[u8], piece: usize) -> Option<Vec<Frame>> {
-    let (mut decoder, mut buffer, mut frames) = (Decoder::default(), Default::default(), Vec::new());
+    let (mut decoder, mut buffer, mut frames) =
+        (Decoder::default(), Default::default(), Vec::new());
     for piece in wire.chunks(piece.min(wire.len().max(1))) {
         bytes::BytesMut::extend_from_slice(&mut buffer, piece);
         while let Some(frame) = decoder.next(&mut buffer).ok()? {
@@ -42,9 +43,7 @@ fn content(frames: &[Frame]) -> Vec<(u32, Vec<u8>, bool)> {
     for frame in frames {
         match (frame, content.last_mut()) {
             (Frame::Other, _) => {}
-            (Frame::Data { stream, fin, bytes }, Some(last))
-                if last.0 == *stream && !last.2 =>
-            {
+            (Frame::Data { stream, fin, bytes }, Some(last)) if last.0 == *stream && !last.2 => {
                 last.1.extend_from_slice(bytes);
                 last.2 = *fin;
             }
