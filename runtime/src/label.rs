@@ -16,8 +16,11 @@ use crate::error::Doing;
 use crate::oci_spec::runtime::Process;
 use crate::{Error, sys};
 
-/// Since Linux 5.1 each security module has a directory of its own.
+/// Since Linux 5.1 each security module has a directory of its own; there also where the module is
+/// not enabled, and then takes no word.
 const APPARMOR: [&str; 2] = ["/proc/self/attr/apparmor/exec", "/proc/self/attr/exec"];
+/// Whether AppArmor is enabled, `Y` or `N`.
+const APPARMOR_ENABLED: &str = "/sys/module/apparmor/parameters/enabled";
 const SELINUX: [&str; 1] = ["/proc/self/attr/exec"];
 /// What new keyrings are labelled with.
 const KEYRING: [&str; 1] = ["/proc/self/attr/keycreate"];
@@ -34,14 +37,10 @@ impl Labels {
     pub(crate) fn open(process: &Process) -> Result<Self, Error> {
         let mut labels = Vec::new();
         if let Some(profile) = wanted(process.apparmor_profile()) {
-            match open(&APPARMOR) {
-                Ok(fd) => labels.push((fd, format!("exec {profile}"))),
-                // Where nothing is confined, this is what it is.
-                Err(_) if profile == UNCONFINED => {}
-                Err(e) => {
-                    let what = format!("ask for AppArmor profile {profile} (is AppArmor enabled?)");
-                    return Err(Error::system(what, e));
-                }
+            // Where nothing is confined, unconfined is what it is.
+            if profile != UNCONFINED || has_apparmor() {
+                let what = || format!("ask for AppArmor profile {profile} (is AppArmor enabled?)");
+                labels.push((open(&APPARMOR).doing(what)?, format!("exec {profile}")));
             }
         }
         if let Some(label) = wanted(process.selinux_label()) {
@@ -82,6 +81,10 @@ pub(crate) fn label_keyring(process: &Process) -> Result<(), Error> {
     write(&fd, label).doing(what)?;
     sys::fd::leave_to_exec(fd);
     Ok(())
+}
+
+fn has_apparmor() -> bool {
+    std::fs::read_to_string(APPARMOR_ENABLED).is_ok_and(|enabled| enabled.starts_with('Y'))
 }
 
 fn wanted(label: &Option<String>) -> Option<&str> {
