@@ -56,6 +56,7 @@ pub(crate) fn prepare() -> Result<Spare, skiff_runtime::Error> {
     let host = namespace::save(KINDS)?;
     namespace::unshare(KINDS)?;
     namespace::loopback_up()?;
+    cgroup::prepare();
     Ok(Spare {
         host,
         shm: Shm::new(USUAL_SHM)?,

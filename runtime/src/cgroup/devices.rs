@@ -37,21 +37,45 @@ struct Rule {
     access: u8,
 }
 
+/// The rule of a container that asks for no devices.
+const NOTHING: Rule = Rule {
+    allow: false,
+    kind: None,
+    major: None,
+    minor: None,
+    access: ALL,
+};
+
+/// Programs in the kernel, with what they are made of: one for each set of rules.
+static LOADED: Mutex<Vec<(Vec<Instruction>, OwnedFd)>> = Mutex::new(Vec::new());
+
 /// Attaches the program for `rules` to a cgroup. A program is loaded once per set of rules and
 /// process.
 pub(super) fn restrict(cgroup: BorrowedFd<'_>, rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
-    static LOADED: Mutex<Vec<(Vec<Instruction>, OwnedFd)>> = Mutex::new(Vec::new());
     let rules = rules.iter().map(parse).collect::<Result<Vec<_>, _>>()?;
-    let Some(program) = program(&rules) else {
+    with_program(&rules, |program| attach_device_program(cgroup, program))
+}
+
+/// Loads the program of a container that asks for no devices, so that the first one need not
+/// wait for the kernel to check it.
+pub(super) fn prepare() -> Result<(), Error> {
+    with_program(&[NOTHING], |_| Ok(()))
+}
+
+fn with_program(
+    rules: &[Rule],
+    attach: impl FnOnce(BorrowedFd<'_>) -> std::io::Result<()>,
+) -> Result<(), Error> {
+    let Some(program) = program(rules) else {
         return Ok(());
     };
     let doing = || "restrict devices (this takes a kernel with CONFIG_CGROUP_BPF)";
     let mut loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, fd)) = loaded.iter().find(|(known, _)| *known == program) {
-        return attach_device_program(cgroup, fd.as_fd()).doing(doing);
+        return attach(fd.as_fd()).doing(doing);
     }
     let fd = load_device_program(&program).doing(doing)?;
-    attach_device_program(cgroup, fd.as_fd()).doing(doing)?;
+    attach(fd.as_fd()).doing(doing)?;
     if loaded.len() == KEPT {
         loaded.remove(0);
     }
@@ -306,6 +330,11 @@ mod tests {
     fn of(value: Value) -> Vec<Rule> {
         let rules: Vec<LinuxDeviceCgroup> = serde_json::from_value(value).unwrap();
         rules.iter().map(|rule| parse(rule).unwrap()).collect()
+    }
+
+    #[test]
+    fn what_is_loaded_ahead_is_what_a_container_without_devices_has() {
+        assert_eq!(of(json!([{"allow": false, "access": "rwm"}])), [NOTHING]);
     }
 
     #[test]

@@ -115,6 +115,12 @@ impl Cgroup {
     }
 }
 
+/// Does ahead what the first container would wait for. A kernel that cannot do it says so when
+/// there is a container.
+pub fn prepare() {
+    let _ = devices::prepare();
+}
+
 /// Kills every process in the cgroup and below (`cgroup.kill`). Succeeds when it is not there.
 pub fn kill_all(cgroup: &Path) -> Result<(), Error> {
     match write_file(&cgroup.join("cgroup.kill"), "1") {
