@@ -9,11 +9,15 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use crate::error::StoreError;
 
 /// How many are kept: containers are made one after the other, also those of one pod.
 const COUNT: usize = 2;
+/// How long the making of another waits while there is one: the container that took the last is
+/// being started meanwhile, and has better use for processor and disk.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The container's files.
 pub(crate) const UPPER: &str = "upper";
 /// Overlayfs's own.
@@ -73,6 +77,9 @@ pub(crate) fn make(base: &Path) -> io::Result<()> {
 fn keep(dir: &Path, ready: &Mutex<Vec<usize>>, wanted: mpsc::Receiver<usize>) {
     let mut missing = Vec::new();
     for slot in wanted {
+        if !lock(ready).is_empty() {
+            std::thread::sleep(PAUSE);
+        }
         missing.push(slot);
         missing.retain(|slot| match make(&path(dir, *slot)) {
             Ok(()) => {
@@ -98,7 +105,7 @@ fn lock(ready: &Mutex<Vec<usize>>) -> std::sync::MutexGuard<'_, Vec<usize>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::time::{Duration, Instant};
+    use std::time::Instant;
 
     fn take(spares: &Spares, to: &Path) {
         let deadline = Instant::now() + Duration::from_secs(10);

@@ -26,6 +26,11 @@ use super::ShimError;
 /// Longest wait for an answer, but for an exec's, which ends when its process does.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// Pause before a socket is tried again that a shim has not read for so long that it is full. To be
+/// told when there is room would mean to be woken by every message that the shim does read, on the
+/// processor that it needs.
+const FULL: Duration = Duration::from_millis(10);
+
 /// What a shim tells unasked.
 #[derive(Debug)]
 pub enum ShimEvent {
@@ -285,10 +290,7 @@ impl Channel {
         loop {
             match frame::send(self.socket.get_ref(), request, &fds) {
                 Ok(()) => return Ok(()),
-                Err(e) if e.would_block() => {
-                    let mut ready = self.socket.writable().await.map_err(|_| self.gone())?;
-                    ready.clear_ready();
-                }
+                Err(e) if e.would_block() => tokio::time::sleep(FULL).await,
                 Err(FrameError::Io(e)) if is_hang_up(&e) => return Err(self.gone()),
                 Err(source) => {
                     return Err(ShimError::Frame {

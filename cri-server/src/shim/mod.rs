@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use skiff_shim_proto::frame::FrameError;
 use skiff_shim_proto::message::{Failure, FailureKind};
 
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 pub use client::{Client, Events, ShimEvent};
@@ -147,7 +148,7 @@ pub struct Shim {
               the replacement is an unsafe function, which this crate does without"
 )]
 fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::new(fd)
+    AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
 /// The end of what a shim wrote to its standard error, for error messages; empty when nothing.
