@@ -86,8 +86,13 @@ fn delete(path: &Path) -> io::Result<()> {
             Err(Errno::ISDIR | Errno::PERM) => {}
             Err(e) => return Err(e.into()),
         }
-        empty(&next, trash, &mut queue)?;
-        unlinkat(CWD, &next, AtFlags::REMOVEDIR)?;
+        let emptied = empty(&next, trash, &mut queue)
+            .and_then(|()| Ok(unlinkat(CWD, &next, AtFlags::REMOVEDIR)?));
+        // Another store on the same directory may be deleting what an earlier run left, too.
+        match emptied {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+            done => done?,
+        }
     }
     Ok(())
 }
@@ -110,8 +115,11 @@ fn empty(dir: &Path, trash: &Path, queue: &mut Vec<PathBuf>) -> io::Result<()> {
         }
         if unlinkat(&fd, name, AtFlags::REMOVEDIR).is_err() {
             let target = fresh(trash);
-            renameat(&fd, name, CWD, &target)?;
-            queue.push(target);
+            match renameat(&fd, name, CWD, &target) {
+                Ok(()) => queue.push(target),
+                Err(Errno::NOENT) => {}
+                Err(e) => return Err(e.into()),
+            }
         }
     }
     Ok(())
@@ -160,6 +168,30 @@ mod tests {
         });
         delete(&trash.join("x")).unwrap();
         assert!(is_empty(&trash));
+    }
+
+    #[test]
+    fn two_that_delete_one_tree_leave_nothing() {
+        for _ in 0..20 {
+            let (_area, trash) = trash_with(|x| {
+                for i in 0..20 {
+                    std::fs::create_dir_all(x.join(format!("{i}/a/b/c"))).unwrap();
+                    std::fs::write(x.join(format!("{i}/a/file")), "x").unwrap();
+                }
+            });
+            let all = || {
+                while !is_empty(&trash) {
+                    for entry in std::fs::read_dir(&trash).unwrap() {
+                        delete(&entry.unwrap().path()).unwrap();
+                    }
+                }
+            };
+            std::thread::scope(|scope| {
+                scope.spawn(all);
+                scope.spawn(all);
+            });
+            assert!(is_empty(&trash));
+        }
     }
 
     #[test]
