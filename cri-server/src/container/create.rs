@@ -66,11 +66,7 @@ impl Plan {
     }
 
     fn name(&self) -> String {
-        self.config
-            .metadata
-            .as_ref()
-            .map(|metadata| metadata.name.clone())
-            .unwrap_or_default()
+        name_of(&self.config)
     }
 
     fn refused(&self, source: SpecError) -> ContainerError {
@@ -290,12 +286,7 @@ impl Recorded {
             }
             Err(error) => error,
         };
-        let name = self
-            .config
-            .metadata
-            .as_ref()
-            .map(|metadata| metadata.name.clone());
-        let name = name.unwrap_or_default();
+        let name = name_of(&self.config);
         let error = match error {
             Unconfinable::Request(source) => ContainerError::Spec { name, source },
             Unconfinable::Profile(source) => ContainerError::Profile { name, source },
@@ -424,6 +415,11 @@ async fn delete_by_shim(client: &Client, record: &ContainerRecord, error: &ShimE
         let _ = client.delete(record.id.as_str()).await;
         let _ = cgroup::kill(&record.cgroup).await;
     }
+}
+
+fn name_of(config: &cri::ContainerConfig) -> String {
+    let metadata = config.metadata.as_ref();
+    metadata.map_or_else(String::new, |metadata| metadata.name.clone())
 }
 
 /// Directories to be mounted that are not there are made, as a kubelet and its users expect.

@@ -75,20 +75,15 @@ pub(super) fn look(daemon: &Daemon, own: &Own, images: &skiff_image::Store) -> O
 }
 
 fn files(daemon: &Daemon, known: &HashSet<Id>) -> Vec<PathBuf> {
-    let left = |dir: &Path, is_known: &dyn Fn(&Path) -> bool| {
-        let mut paths = entries(dir).unwrap_or_default();
-        paths.retain(|path| !is_known(path));
-        paths
-    };
     let layout = &daemon.layout;
-    let mut files = left(&layout.containers(), &|path| {
-        recorded(path).is_some() || known.iter().any(|id| layout.container_exit(id) == path)
-    });
-    files.extend(left(&layout.pods(), &|path| recorded(path).is_some()));
-    files.extend(left(&layout.all_pod_files(), &|path| {
-        known.iter().any(|id| layout.pod_files(id) == path)
-    }));
-    files
+    let exits: HashSet<PathBuf> = known.iter().map(|id| layout.container_exit(id)).collect();
+    let pods: HashSet<PathBuf> = known.iter().map(|id| layout.pod_files(id)).collect();
+    let in_dir = |dir: PathBuf| entries(&dir).unwrap_or_default().into_iter();
+    let beside_records = in_dir(layout.containers())
+        .chain(in_dir(layout.pods()))
+        .filter(|path| recorded(path).is_none() && !exits.contains(path));
+    let of_pods = in_dir(layout.all_pod_files()).filter(|path| !pods.contains(path));
+    beside_records.chain(of_pods).collect()
 }
 
 impl Orphans {
