@@ -7,8 +7,9 @@
 //! A running daemon keeps what it started with: a restart is how it takes up changes, and no pod
 //! notices one. What the files below `config_path` and `conf_dir` say is always taken as it is now.
 //!
-//! Map: [`Config`] and its sections; [`endpoint`], [`size`], [`span`], [`sysctl`] and [`ulimit`]
-//! the types of values; `load` files, merging and errors.
+//! Map: [`Config`] the whole file, `section` its tables, one a module; [`endpoint`], [`size`],
+//! [`span`], [`sysctl`] and [`ulimit`] the types of values, `check` what is asked of values beyond
+//! their type; `load` files, merging and errors.
 //!
 //! Invariants: every key has a default, so an empty file is a complete one; a key that is not
 //! known and a value that cannot be meant are refused with file, line and key, never passed over;
@@ -16,20 +17,22 @@
 
 #![forbid(unsafe_code)]
 
+mod check;
 mod config;
 pub mod endpoint;
 mod load;
+mod section;
 pub mod size;
 pub mod span;
 pub mod sysctl;
 pub mod ulimit;
 
-pub use config::{
-    Cdi, CgroupDriver, Config, Container, Image, Log, LogFormat, LogLevel, Network, Runtime, Shim,
-    Streaming,
-};
+pub use config::{CgroupDriver, Config};
 pub use endpoint::Endpoint;
 pub use load::{ConfigError, DEFAULT_PATH, Loaded, Overrides};
+pub use section::{
+    Cdi, Container, Image, Log, LogFormat, LogLevel, Network, Runtime, Shim, Streaming,
+};
 pub use size::Size;
 pub use span::Span;
 

@@ -8,7 +8,7 @@ use serde::Deserialize;
 use toml::de::DeTable;
 use toml::{Table, Value};
 
-use crate::config::checked_absolute;
+use crate::check::checked_absolute;
 use crate::{Config, Endpoint, LogFormat, LogLevel};
 
 /// The file that is read when none is named.

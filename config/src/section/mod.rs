@@ -1,0 +1,17 @@
+//! The sections of the file, one a module.
+
+mod cdi;
+mod container;
+mod image;
+mod log;
+mod network;
+mod runtime;
+mod streaming;
+
+pub use cdi::Cdi;
+pub use container::Container;
+pub use image::Image;
+pub use log::{Log, LogFormat, LogLevel};
+pub use network::Network;
+pub use runtime::{Runtime, Shim};
+pub use streaming::Streaming;
