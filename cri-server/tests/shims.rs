@@ -5,6 +5,8 @@ mod support;
 use std::time::Duration;
 
 use skiff_cri::v1 as cri;
+use skiff_cri_server::shim::Pool;
+use skiff_cri_server::shim::pool::Kind;
 use support::{Node, Running, container, host_pod, refused};
 use tonic::Code;
 
@@ -214,4 +216,25 @@ fn the_last_words_of_a_shim_are_heard_when_its_pod_is_stopped() {
     assert_eq!((status.exit_code, status.reason.as_str()), (137, "Error"));
     daemon.kill();
     assert_eq!(node.start().status(&c).unwrap().exit_code, 137);
+}
+
+/// They cost something, and most nodes need none.
+#[test]
+fn spares_with_a_user_namespace_are_kept_once_one_was_asked_for() {
+    let node = Node::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let run_dirs = tempfile::tempdir().unwrap();
+    let shims = std::sync::Arc::new(node.shims.clone());
+    let _context = runtime.enter();
+    let pool = Pool::new(shims, run_dirs.path().into(), 1);
+    let (plain, with_one) = (Kind::Plain, Kind::UserNamespace);
+    wait_until("a spare", || node.shims.kinds() == [plain]);
+    let first = runtime.block_on(pool.take(with_one)).unwrap();
+    wait_until("another", || {
+        node.shims.kinds() == [plain, with_one, with_one]
+    });
+    let other = runtime.block_on(pool.take(plain)).unwrap();
+    let all = [plain, with_one, with_one, plain];
+    wait_until("one in its place", || node.shims.kinds() == all);
+    drop((first, other));
 }

@@ -12,7 +12,7 @@ use crate::report::Report;
 use crate::rootfs::{self, Root, Rootfs, idmapped};
 use crate::shm::Shm;
 use crate::sys::mount::set_attr;
-use crate::user_namespace::{self, IdMappings, Inside, UserNamespace};
+use crate::user_namespace::{self, IdMappings, Inside, Unmapped, UserNamespace};
 use crate::{Error, mount, report, sys};
 
 /// Makes a user namespace with namespaces of its own, an overlay of mapped layers in `directory`
@@ -46,7 +46,7 @@ fn try_in(scratch: &Path) -> Result<(), Error> {
         gid: vec![mapping],
     };
     let kinds = Namespaces::NEWNET | Namespaces::NEWIPC | Namespaces::NEWUTS;
-    let user = UserNamespace::with(ids, kinds, || Ok(()))?;
+    let user = Unmapped::new(kinds)?.map(ids)?;
     let lower = vec![lower];
     let root = rootfs::prepare(&Rootfs::Overlay { lower, upper, work }, Some(&user))?;
     let shm = Shm::new(4096)?.copy()?;

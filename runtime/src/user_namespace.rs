@@ -17,7 +17,10 @@
 //! What must hold: no process of ours inside the namespace can be looked into before it executes
 //! the command (it is not dumpable, CVE-2016-9962); the host's user 0 is nobody there.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+mod belongings;
+mod unmapped;
+
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -29,17 +32,19 @@ use rustix::process::{
     waitid,
 };
 use rustix::thread::{
-    LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space,
-    move_into_thread_name_spaces, set_thread_groups, set_thread_res_gid, set_thread_res_uid,
+    LinkNameSpaceType, move_into_link_name_space, set_thread_groups, set_thread_res_gid,
+    set_thread_res_uid,
 };
 
 use crate::child::{self, Fds, Status};
 use crate::error::Doing;
-use crate::namespace::{self, Namespaces};
+use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::{LinuxIdMapping, Process, Spec};
-use crate::report::{self, Report, Word};
+use crate::report::{self, Report};
 use crate::sys::clone::Child;
 use crate::{Error, sys};
+
+pub use unmapped::Unmapped;
 
 /// How ids inside of a user namespace read outside.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -171,52 +176,8 @@ pub struct UserNamespace {
 impl UserNamespace {
     /// Makes one. Takes the privilege to map any id (CAP_SETUID and CAP_SETGID on the host).
     pub fn new(mappings: IdMappings) -> Result<Self, Error> {
-        Self::with(mappings, Namespaces::empty(), || Ok(()))
-    }
-
-    /// Makes one together with further namespaces that belong to it, into which the caller moves;
-    /// its own user namespace the caller keeps. `inside` runs in them, as their root, in a child
-    /// of the caller: for what only root of the namespace may do there.
-    pub fn with(
-        mappings: IdMappings,
-        kinds: Namespaces,
-        inside: impl FnOnce() -> Result<(), Error>,
-    ) -> Result<Self, Error> {
         mappings.check("user namespace")?;
-        if !kinds.is_empty() {
-            mappings.root()?;
-        }
-        let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
-        let status = Status(theirs);
-        let first = sys::clone::clone3(Namespaces::NEWUSER, None, || {
-            child::run(&status, || {
-                let none = Fds {
-                    standard: None,
-                    extra: &[],
-                };
-                child::set_apart(&status, &none, [])?;
-                if status.hear(Word::Start) {
-                    if !kinds.is_empty() {
-                        become_root()?;
-                        namespace::unshare(kinds)?;
-                        inside()?;
-                    }
-                    status.say(&Report::Ready(None));
-                    // Until the parent has joined what is here.
-                    status.hear(Word::Start);
-                }
-                sys::process::exit(0)
-            })
-        })
-        .doing(|| "make a user namespace (is the sysctl user.max_user_namespaces high enough?)")?;
-        drop(status);
-        let made = take(&first, ours.as_fd(), &mappings, kinds);
-        // The child ends with its channel.
-        drop(ours);
-        Ok(Self {
-            fd: made?,
-            mappings,
-        })
+        Unmapped::new(Namespaces::empty())?.map(mappings)
     }
 
     /// Opens the one that a path names, which has these mappings.
@@ -237,54 +198,44 @@ impl UserNamespace {
         move_into_link_name_space(self.fd.as_fd(), Some(LinkNameSpaceType::User))
             .doing(|| "join the user namespace")
     }
+
+    /// Does what only its root may do, in a child, which is otherwise in the caller's namespaces.
+    pub fn as_root(&self, work: impl FnOnce() -> Result<(), Error>) -> Result<(), Error> {
+        let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
+        let status = Status(theirs);
+        let child = sys::clone::clone3(Namespaces::empty(), None, || {
+            child::run(&status, || {
+                let none = Fds {
+                    standard: None,
+                    extra: &[],
+                };
+                child::set_apart(&status, &none, [self.fd.as_raw_fd()])?;
+                self.join()?;
+                become_root()?;
+                work()?;
+                status.say(&Report::Ready(None));
+                sys::process::exit(0)
+            })
+        })
+        .doing(|| "clone a process into a user namespace")?;
+        drop(status);
+        let said = next_report(ours.as_fd());
+        reap(&child)?;
+        match said? {
+            Report::Ready(_) => Ok(()),
+            Report::Failed(failure) => Err(Error::Child(failure)),
+            _ => Err(Error::system(
+                "work as root of a user namespace",
+                Errno::SRCH,
+            )),
+        }
+    }
 }
 
 impl AsFd for UserNamespace {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }
-}
-
-/// Gives a fresh namespace its mappings and takes what is to be kept of it.
-fn take(
-    first: &Child,
-    status: BorrowedFd<'_>,
-    mappings: &IdMappings,
-    kinds: Namespaces,
-) -> Result<OwnedFd, Error> {
-    let pid = first.pid;
-    write_map(pid, "uid_map", &mappings.uid)?;
-    write_map(pid, "gid_map", &mappings.gid)?;
-    let path = format!("/proc/{pid}/ns/user");
-    let flags = OFlags::RDONLY | OFlags::CLOEXEC;
-    let fd = rustix::fs::open(&path, flags, Mode::empty()).doing(|| format!("open {path}"))?;
-    if kinds.is_empty() {
-        return Ok(fd);
-    }
-    report::tell(status, Word::Start).doing(|| "wake the first process of a user namespace")?;
-    match next_report(status)? {
-        Report::Ready(_) => {}
-        Report::Failed(failure) => return Err(Error::Child(failure)),
-        _ => {
-            let what = "make the namespaces of a user namespace: its first process";
-            return Err(Error::system(what, Errno::SRCH));
-        }
-    }
-    let kinds = ThreadNameSpaceType::from_bits_retain(kinds.bits());
-    move_into_thread_name_spaces(first.pidfd.as_fd(), kinds)
-        .doing(|| "join the namespaces of a user namespace")?;
-    Ok(fd)
-}
-
-/// One write for all lines, as the kernel wants it.
-fn write_map(pid: i32, file: &str, list: &[LinuxIdMapping]) -> Result<(), Error> {
-    let line = |m: &LinuxIdMapping| format!("{} {} {}\n", m.container_id(), m.host_id(), m.size());
-    let text: String = list.iter().map(line).collect();
-    let path = format!("/proc/{pid}/{file}");
-    rustix::fs::open(&path, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
-        .and_then(|map| rustix::io::write(map, text.as_bytes()))
-        .doing(|| format!("map ids: write {:?} to {path}", text.trim_end()))?;
-    Ok(())
 }
 
 /// Becomes root of the user namespace that the caller is in, with no other groups, and nobody
@@ -320,6 +271,10 @@ impl<Enter: FnOnce() -> Result<(), Error>> Inside<'_, Enter> {
                 (self.enter)()?;
                 let pid = sys::clone::sibling(self.namespaces, self.cgroup, body)
                     .doing(|| "clone a process in its user namespace")?;
+                // Whose end of the conversation is now the only one: when it is closed, the
+                // command has been executed.
+                sys::fd::close_all_but(3, &mut [tell.as_raw_fd()])
+                    .doing(|| "close inherited descriptors")?;
                 rustix::io::write(&tell, &pid.to_ne_bytes())
                     .doing(|| "name the process in its user namespace")?;
                 sys::process::exit(0)

@@ -54,7 +54,9 @@ pub use startup::run;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// Started in another way than a daemon does.
-    #[error("usage: skiff-shim --run-dir /absolute/path, with a SOCK_SEQPACKET socket as stdin")]
+    #[error(
+        "usage: skiff-shim --run-dir /absolute/path [--user-namespace], with a SOCK_SEQPACKET socket as stdin"
+    )]
     Usage,
     /// A system call failed.
     #[error("{what}: {source}")]

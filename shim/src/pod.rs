@@ -2,8 +2,9 @@
 //! PID namespace.
 //!
 //! A spare has new network, IPC and UTS namespaces; adoption keeps them or goes back to the
-//! host's, kind by kind. A pod with a user namespace gets new ones, which belong to it; the shim
-//! moves into those too, but stays in the host's user namespace.
+//! host's, kind by kind. Those of a pod with a user namespace belong to it: of a spare for such pods
+//! they do from the beginning, and adoption only gives the user namespace its ids; any other makes
+//! them anew. The shim is in them, but stays in the host's user namespace.
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -15,7 +16,7 @@ use skiff_runtime::namespace::{self, Saved};
 use skiff_runtime::oci_spec::runtime::{LinuxNamespaceType, Spec};
 use skiff_runtime::pod_init::{self, PodInit};
 use skiff_runtime::shm::Shm;
-use skiff_runtime::user_namespace::{IdMappings, UserNamespace};
+use skiff_runtime::user_namespace::{IdMappings, Unmapped, UserNamespace};
 use skiff_runtime::{Namespaces, cgroup};
 use skiff_shim_proto::message::{self, Adopt, Failure};
 
@@ -33,6 +34,8 @@ const USUAL_SHM: u64 = 64 * 1024 * 1024;
 pub(crate) struct Spare {
     host: Saved,
     shm: Shm,
+    /// To whom the namespaces belong, if not to the host.
+    user_namespace: Option<Unmapped>,
 }
 
 /// The pod.
@@ -51,15 +54,22 @@ pub(crate) struct Pod {
     pub(crate) broken: Option<String>,
 }
 
-/// Makes the namespaces and brings `lo` up.
-pub(crate) fn prepare() -> Result<Spare, skiff_runtime::Error> {
+/// Makes the namespaces, belonging to a new user namespace if wanted, and brings `lo` up.
+pub(crate) fn prepare(user_namespace: bool) -> Result<Spare, skiff_runtime::Error> {
     let host = namespace::save(KINDS)?;
-    namespace::unshare(KINDS)?;
+    let user_namespace = match user_namespace {
+        true => Some(Unmapped::new(KINDS)?),
+        false => {
+            namespace::unshare(KINDS)?;
+            None
+        }
+    };
     namespace::loopback_up()?;
     cgroup::prepare();
     Ok(Spare {
         host,
         shm: Shm::new(USUAL_SHM)?,
+        user_namespace,
     })
 }
 
@@ -69,14 +79,30 @@ impl Spare {
     pub(crate) fn adopt(self, adopt: &Adopt) -> Result<Pod, Failure> {
         let own = own(adopt);
         check_sysctls(adopt, own)?;
-        run(self.host.join(KINDS.difference(own)))?;
-        let user_namespace = match &adopt.user_namespace {
-            None => {
-                run(furnish(adopt, own, |_| true))?;
+        let shared = || run(self.host.join(KINDS.difference(own)));
+        let wanted = adopt.user_namespace.as_ref().map(mappings);
+        let user_namespace = match (wanted, self.user_namespace) {
+            // While this process is in all the namespaces that belong to it.
+            (Some(wanted), Some(ahead)) => {
+                let user_namespace = run(ahead.map(wanted))?;
+                shared()?;
+                Some(user_namespace)
+            }
+            (Some(wanted), None) => {
+                shared()?;
+                Some(run(user_namespace(wanted, own))?)
+            }
+            (None, None) => {
+                shared()?;
                 None
             }
-            Some(wanted) => Some(run(user_namespace(wanted, adopt, own))?),
+            (None, Some(_)) => {
+                return Err(failure::invalid(
+                    "a shim started with --user-namespace takes pods with a user namespace only",
+                ));
+            }
         };
+        run(furnish(adopt, own, user_namespace.as_ref()))?;
         let shm = match own.contains(Namespaces::NEWIPC) {
             true if adopt.shm_size == USUAL_SHM => Some(self.shm),
             true => Some(Shm::new(adopt.shm_size).map_err(|e| failure::of(&e))?),
@@ -110,43 +136,51 @@ fn run<T>(result: Result<T, skiff_runtime::Error>) -> Result<T, Failure> {
     result.map_err(|e| failure::of(&e))
 }
 
-/// Makes a pod's user namespace and the namespaces that belong to it, and moves into the latter.
-///
-/// Sysctls of the network are then set by the host's root, to whom all groups exist that they may
-/// name (`net.ipv4.ping_group_range`); those of IPC only root of the user namespace may write.
-fn user_namespace(
-    wanted: &message::UserNamespace,
-    adopt: &Adopt,
-    own: Namespaces,
-) -> Result<UserNamespace, skiff_runtime::Error> {
-    let mappings = IdMappings {
+fn mappings(wanted: &message::UserNamespace) -> IdMappings {
+    IdMappings {
         uid: wanted.uid_mappings.clone(),
         gid: wanted.gid_mappings.clone(),
-    };
-    let of_network = |name: &str| name.starts_with("net");
-    let made = UserNamespace::with(mappings, own, || {
-        if own.contains(Namespaces::NEWNET) {
-            namespace::loopback_up()?;
-        }
-        furnish(adopt, own, |name| !of_network(name))
-    })?;
-    let sysctls = adopt.sysctls.iter().filter(|(name, _)| of_network(name));
-    namespace::set_sysctls(sysctls.map(|(name, value)| (name.as_str(), value.as_str())))?;
-    Ok(made)
+    }
 }
 
-/// What is set in the pod's namespaces, by one who is in them: its host name, and the sysctls
-/// of wanted names.
+/// A user namespace that was not made ahead, with the namespaces that belong to it, into which the
+/// caller moves.
+fn user_namespace(
+    mappings: IdMappings,
+    own: Namespaces,
+) -> Result<UserNamespace, skiff_runtime::Error> {
+    let made = Unmapped::new(own)?;
+    if own.contains(Namespaces::NEWNET) {
+        namespace::loopback_up()?;
+    }
+    made.map(mappings)
+}
+
+/// What is set in the pod's namespaces: its host name and the sysctls.
+///
+/// Sysctls of IPC only root of the namespace's user namespace may write. All others are set by the
+/// host's root, to whom all groups exist that they may name (`net.ipv4.ping_group_range`).
 fn furnish(
     adopt: &Adopt,
     own: Namespaces,
-    wanted: impl Fn(&str) -> bool,
+    user: Option<&UserNamespace>,
 ) -> Result<(), skiff_runtime::Error> {
     if let Some(name) = &adopt.hostname
         && own.contains(Namespaces::NEWUTS)
     {
         namespace::set_hostname(name)?;
     }
+    let of_ipc = |name: &str| sysctl_namespace(&name.replace('/', ".")) == Some(Namespaces::NEWIPC);
+    match user {
+        Some(user) if adopt.sysctls.keys().any(|name| of_ipc(name)) => {
+            set_sysctls(adopt, |name| !of_ipc(name))?;
+            user.as_root(|| set_sysctls(adopt, of_ipc))
+        }
+        _ => set_sysctls(adopt, |_| true),
+    }
+}
+
+fn set_sysctls(adopt: &Adopt, wanted: impl Fn(&str) -> bool) -> Result<(), skiff_runtime::Error> {
     let sysctls = adopt.sysctls.iter().filter(|(name, _)| wanted(name));
     namespace::set_sysctls(sysctls.map(|(name, value)| (name.as_str(), value.as_str())))
 }

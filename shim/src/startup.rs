@@ -22,8 +22,11 @@ use crate::{Error, pod, process_tree, sys};
 /// Runs a shim from its first instruction to its end. The arguments are those after the
 /// program's name.
 pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
-    let run_dir = match parse(arguments)? {
-        Task::Monitor(path) => RunDir::new(path),
+    let (run_dir, user_namespace) = match parse(arguments)? {
+        Task::Monitor {
+            run_dir,
+            user_namespace,
+        } => (RunDir::new(run_dir), user_namespace),
         Task::ProbeUserNamespaces(path) => return Ok(probe::user_namespaces(&path)?),
     };
     sys::close_from(3).map_err(|e| Error::system("close leaked descriptors", e))?;
@@ -36,7 +39,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
     let channel = take_channel(&null)?;
     become_monitor()?;
     let signals = sys::signals().map_err(|e| Error::system("make a signalfd", e))?;
-    let spare = pod::prepare()?;
+    let spare = pod::prepare(user_namespace)?;
     let socket = run_dir.socket();
     let listener = copy(&null)
         .and_then(|reserve| Listener::bind(&socket, reserve))
@@ -58,23 +61,31 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
 /// What a process of this program is started for.
 #[derive(Debug, PartialEq, Eq)]
 enum Task {
-    /// To be the shim with this run directory.
-    Monitor(PathBuf),
+    /// To be a shim.
+    Monitor {
+        run_dir: PathBuf,
+        /// Of a pod with a user namespace, for which more is made ahead of time.
+        user_namespace: bool,
+    },
     /// To try whether containers in this directory can have user namespaces: it fails with the
     /// reason.
     ProbeUserNamespaces(PathBuf),
 }
 
 fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Task, Error> {
-    let (Some(flag), Some(path), None) = (arguments.next(), arguments.next(), arguments.next())
-    else {
+    let (Some(flag), Some(path)) = (arguments.next(), arguments.next()) else {
         return Err(Error::Usage);
     };
+    let (more, end) = (arguments.next(), arguments.next());
     let path = PathBuf::from(path);
-    match flag.to_str() {
+    let more = more.as_ref().map(|more| more.to_str().unwrap_or_default());
+    match (flag.to_str(), more, end) {
         _ if !path.is_absolute() => Err(Error::Usage),
-        Some("--run-dir") => Ok(Task::Monitor(path)),
-        Some("--probe-user-namespaces") => Ok(Task::ProbeUserNamespaces(path)),
+        (Some("--run-dir"), None | Some("--user-namespace"), None) => Ok(Task::Monitor {
+            run_dir: path,
+            user_namespace: more.is_some(),
+        }),
+        (Some("--probe-user-namespaces"), None, None) => Ok(Task::ProbeUserNamespaces(path)),
         _ => Err(Error::Usage),
     }
 }
@@ -137,10 +148,15 @@ mod tests {
     #[test]
     fn what_to_do_is_an_option_with_an_absolute_path() {
         let parsed = |arguments: &[&str]| parse(arguments.iter().map(OsString::from));
-        assert_eq!(
-            parsed(&["--run-dir", "/run/x"]).unwrap(),
-            Task::Monitor("/run/x".into())
-        );
+        for (more, user_namespace) in [(&[][..], false), (&["--user-namespace"], true)] {
+            let arguments = [&["--run-dir", "/run/x"], more].concat();
+            let run_dir = "/run/x".into();
+            let task = Task::Monitor {
+                run_dir,
+                user_namespace,
+            };
+            assert_eq!(parsed(&arguments).unwrap(), task);
+        }
         assert_eq!(
             parsed(&["--probe-user-namespaces", "/var/x"]).unwrap(),
             Task::ProbeUserNamespaces("/var/x".into())
@@ -150,6 +166,8 @@ mod tests {
             &["--run-dir"],
             &["--run-dir", "relative"],
             &["--run-dir", "/a", "/b"],
+            &["--run-dir", "/a", "--user-namespace", "/b"],
+            &["--probe-user-namespaces", "/a", "--user-namespace"],
             &["--probe-user-namespaces", "relative"],
             &["--root", "/run/x"],
         ] {

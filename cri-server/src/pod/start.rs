@@ -26,6 +26,7 @@ use crate::cgroup;
 use crate::cgroup_driver::Place;
 use crate::daemon::Daemon;
 use crate::shim::Shim;
+use crate::shim::pool::Kind;
 
 /// What a pod is going to be: the request, checked.
 pub struct Plan {
@@ -128,7 +129,11 @@ impl Taken {
             id: plan.facts.id.clone(),
             source,
         };
-        let shim = daemon.pool.take().await.map_err(failed)?;
+        let kind = match plan.adopt.user_namespace {
+            Some(_) => Kind::UserNamespace,
+            None => Kind::Plain,
+        };
+        let shim = daemon.pool.take(kind).await.map_err(failed)?;
         Ok(Self { plan, shim })
     }
 

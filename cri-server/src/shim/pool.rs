@@ -1,6 +1,7 @@
 //! Spare shims, started before a pod needs them.
 //!
-//! Taking one is a channel receive. A keeper task fills the pool again a little later, so that
+//! Taking one is a channel receive. Spares for pods with a user namespace are another kind ([`Kind`]),
+//! of which there are some once such a pod was asked for. A keeper task fills the pool again a little later, so that
 //! the pod that has just taken a spare does not share its processor with the next spare's start.
 //! A spare nobody takes dies with the daemon: its channel closes.
 
@@ -27,29 +28,44 @@ const READY: Duration = Duration::from_secs(10);
 /// How long the pool rests after a spare could not be started.
 const RETRY: Duration = Duration::from_secs(5);
 
+/// What pods a spare is for: in what it makes ahead of time they differ.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Those in the host's user namespace.
+    Plain,
+    /// Those with one of their own.
+    UserNamespace,
+}
+
 /// The pool. Clones share it.
 #[derive(Clone)]
 pub struct Pool {
     wanted: mpsc::UnboundedSender<Request>,
 }
 
-type Request = oneshot::Sender<Result<Shim, ShimError>>;
+/// Somebody who waits for a shim.
+struct Request {
+    kind: Kind,
+    answer: oneshot::Sender<Result<Shim, ShimError>>,
+}
 
 impl Pool {
-    /// Keeps `size` spares under `shims`. Needs a tokio runtime.
+    /// Keeps `size` spares under `shims`, and as many for pods with a user namespace from the
+    /// first of those on. Needs a tokio runtime.
     pub fn new(spawner: Arc<dyn Spawn>, shims: PathBuf, size: usize) -> Self {
         let (wanted, requests) = mpsc::unbounded_channel();
         tokio::spawn(keep(Starter { spawner, shims }, size, requests));
         Self { wanted }
     }
 
-    /// A shim to adopt: a spare, or without one a new one.
-    pub async fn take(&self) -> Result<Shim, ShimError> {
+    /// A shim for a pod of this kind to adopt: a spare, or without one a new one.
+    pub async fn take(&self, kind: Kind) -> Result<Shim, ShimError> {
         let stopped = || ShimError::Gone {
             shim: "spare".into(),
         };
-        let (sender, shim) = oneshot::channel();
-        self.wanted.send(sender).map_err(|_| stopped())?;
+        let (answer, shim) = oneshot::channel();
+        let request = Request { kind, answer };
+        self.wanted.send(request).map_err(|_| stopped())?;
         shim.await.map_err(|_| stopped())?
     }
 }
@@ -60,13 +76,13 @@ struct Starter {
 }
 
 impl Starter {
-    async fn start(&self) -> Result<Shim, ShimError> {
+    async fn start(&self, kind: Kind) -> Result<Shim, ShimError> {
         let id = Id::random().map_err(|e| ShimError::Spawn {
             shim: "spare".into(),
             source: std::io::Error::other(e),
         })?;
         let run_dir = self.shims.join(id.short());
-        let mut shim = start(&*self.spawner, id.short(), &run_dir)?;
+        let mut shim = start(&*self.spawner, id.short(), &run_dir, kind)?;
         match tokio::time::timeout(READY, ready(&mut shim)).await {
             Ok(Ok(())) => Ok(shim),
             Ok(Err(error)) => Err(discard(shim, error).await),
@@ -115,15 +131,50 @@ async fn discard(mut shim: Shim, error: ShimError) -> ShimError {
     error
 }
 
-type Starting = Pin<Box<dyn Future<Output = Result<Shim, ShimError>> + Send>>;
+type Starting = Pin<Box<dyn Future<Output = (Kind, Result<Shim, ShimError>)> + Send>>;
+
+/// What there is of one kind.
+struct Stock {
+    kind: Kind,
+    /// How many spares there should be.
+    size: usize,
+    spares: Vec<Shim>,
+    starting: usize,
+    /// Those who came when there was no spare.
+    waiting: VecDeque<Request>,
+}
+
+impl Stock {
+    fn new(kind: Kind, size: usize) -> Self {
+        Self {
+            kind,
+            size,
+            spares: Vec::with_capacity(size),
+            starting: 0,
+            waiting: VecDeque::new(),
+        }
+    }
+
+    fn is_short(&self) -> bool {
+        self.spares.len() + self.starting < self.size + self.waiting.len()
+    }
+
+    fn hand_over(&mut self, request: Request, shim: Shim) {
+        // One who has gone meanwhile leaves it to the next.
+        if let Err(Ok(shim)) = request.answer.send(Ok(shim)) {
+            self.spares.push(shim);
+        }
+    }
+}
 
 /// The keeper's books.
 struct Keeper {
     starter: Arc<Starter>,
-    spares: Vec<Shim>,
+    /// Spares of a kind that was asked for.
+    size: usize,
+    plain: Stock,
+    user_namespace: Stock,
     starting: FuturesUnordered<Starting>,
-    /// Those who came when there was no spare.
-    waiting: VecDeque<Request>,
     /// How long to rest before the next spare is started.
     rest: Duration,
 }
@@ -132,67 +183,84 @@ struct Keeper {
 async fn keep(starter: Starter, size: usize, mut requests: mpsc::UnboundedReceiver<Request>) {
     let mut keeper = Keeper {
         starter: Arc::new(starter),
-        spares: Vec::with_capacity(size),
+        size,
+        plain: Stock::new(Kind::Plain, size),
+        user_namespace: Stock::new(Kind::UserNamespace, 0),
         starting: FuturesUnordered::new(),
-        waiting: VecDeque::new(),
         rest: Duration::ZERO,
     };
     loop {
-        let short = keeper.spares.len() + keeper.starting.len() < size + keeper.waiting.len();
+        let short = keeper.short();
         tokio::select! {
             biased;
             request = requests.recv() => match request {
                 Some(request) => keeper.serve(request),
                 None => return,
             },
-            Some(started) = keeper.starting.next() => keeper.started(started),
-            () = tokio::time::sleep(keeper.rest), if short => keeper.start(),
+            Some((kind, started)) = keeper.starting.next() => keeper.started(kind, started),
+            () = tokio::time::sleep(keeper.rest), if short.is_some() => {
+                short.into_iter().for_each(|kind| keeper.start(kind));
+            }
         }
     }
 }
 
 impl Keeper {
-    fn start(&mut self) {
+    /// A kind of which there is too little.
+    fn short(&self) -> Option<Kind> {
+        let mut stocks = [&self.plain, &self.user_namespace].into_iter();
+        stocks
+            .find(|stock| stock.is_short())
+            .map(|stock| stock.kind)
+    }
+
+    fn stock(&mut self, kind: Kind) -> &mut Stock {
+        match kind {
+            Kind::Plain => &mut self.plain,
+            Kind::UserNamespace => &mut self.user_namespace,
+        }
+    }
+
+    fn start(&mut self, kind: Kind) {
+        self.stock(kind).starting += 1;
         let starter = Arc::clone(&self.starter);
         self.starting
-            .push(Box::pin(async move { starter.start().await }));
+            .push(Box::pin(async move { (kind, starter.start(kind).await) }));
     }
 
     fn serve(&mut self, request: Request) {
         self.rest = REST;
-        match living(&mut self.spares) {
-            Some(shim) => self.hand_over(request, shim),
+        let (kind, size) = (request.kind, self.size);
+        let stock = self.stock(kind);
+        stock.size = size;
+        match living(&mut stock.spares) {
+            Some(shim) => stock.hand_over(request, shim),
             None => {
-                self.waiting.push_back(request);
-                if self.starting.len() < self.waiting.len() {
-                    self.start();
+                stock.waiting.push_back(request);
+                if stock.starting < stock.waiting.len() {
+                    self.start(kind);
                 }
             }
         }
     }
 
-    fn started(&mut self, started: Result<Shim, ShimError>) {
-        match (started, self.waiting.pop_front()) {
-            (Ok(shim), Some(request)) => self.hand_over(request, shim),
+    fn started(&mut self, kind: Kind, started: Result<Shim, ShimError>) {
+        let stock = self.stock(kind);
+        stock.starting -= 1;
+        match (started, stock.waiting.pop_front()) {
+            (Ok(shim), Some(request)) => stock.hand_over(request, shim),
             (Ok(shim), None) => {
-                self.spares.push(shim);
+                stock.spares.push(shim);
                 self.rest = Duration::ZERO;
             }
             (Err(error), Some(request)) => {
                 self.rest = RETRY;
-                let _ = request.send(Err(error));
+                let _ = request.answer.send(Err(error));
             }
             (Err(error), None) => {
                 tracing::error!(error = crate::telemetry::chain(&error), "no spare shim");
                 self.rest = RETRY;
             }
-        }
-    }
-
-    fn hand_over(&mut self, request: Request, shim: Shim) {
-        // One who has gone meanwhile leaves it to the next.
-        if let Err(Ok(shim)) = request.send(Ok(shim)) {
-            self.spares.push(shim);
         }
     }
 }

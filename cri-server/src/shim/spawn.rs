@@ -14,19 +14,20 @@ use std::process::{Command, Stdio};
 use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 
 use super::binary::{Binary, NAME};
+use super::pool::Kind;
 use super::process::Process;
 use super::{Client, Shim, ShimError};
 use crate::layout;
 
 /// Starts shims; a test puts its own in the place of the real one.
 pub trait Spawn: Send + Sync {
-    /// Starts a shim with this run directory, which exists. The daemon's end of the channel is
-    /// returned with the process.
-    fn spawn(&self, run_dir: &Path) -> io::Result<(OwnedFd, Process)>;
+    /// Starts a shim for a kind of pods with this run directory, which exists. The daemon's end of
+    /// the channel is returned with the process.
+    fn spawn(&self, run_dir: &Path, kind: Kind) -> io::Result<(OwnedFd, Process)>;
 }
 
 impl Spawn for Binary {
-    fn spawn(&self, run_dir: &Path) -> io::Result<(OwnedFd, Process)> {
+    fn spawn(&self, run_dir: &Path, kind: Kind) -> io::Result<(OwnedFd, Process)> {
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -37,6 +38,7 @@ impl Spawn for Binary {
             .arg0(NAME)
             .arg("--run-dir")
             .arg(run_dir)
+            .args((kind == Kind::UserNamespace).then_some("--user-namespace"))
             .env_clear()
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
@@ -51,8 +53,8 @@ impl Spawn for Binary {
     }
 }
 
-/// Starts a shim called `id` with `run_dir`, which is made.
-pub fn start(spawner: &dyn Spawn, id: &str, run_dir: &Path) -> Result<Shim, ShimError> {
+/// Starts a shim called `id` for a kind of pods with `run_dir`, which is made.
+pub fn start(spawner: &dyn Spawn, id: &str, run_dir: &Path, kind: Kind) -> Result<Shim, ShimError> {
     let failed = |source| ShimError::Spawn {
         shim: id.into(),
         source,
@@ -61,7 +63,7 @@ pub fn start(spawner: &dyn Spawn, id: &str, run_dir: &Path) -> Result<Shim, Shim
         .mode(0o700)
         .create(run_dir)
         .map_err(failed)?;
-    let (socket, process) = spawner.spawn(run_dir).map_err(|e| {
+    let (socket, process) = spawner.spawn(run_dir, kind).map_err(|e| {
         let _ = std::fs::remove_dir_all(run_dir);
         failed(e)
     })?;

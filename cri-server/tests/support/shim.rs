@@ -15,6 +15,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, Signal, kill_process};
 use skiff_cri_server::shim::Process;
+use skiff_cri_server::shim::pool::Kind;
 use skiff_cri_server::shim::spawn::Spawn;
 use skiff_shim_proto::frame::{recv, send};
 use skiff_shim_proto::message::{
@@ -63,6 +64,7 @@ struct FakeShim {
     start_time: u64,
     script: Arc<Mutex<Script>>,
     run_dir: PathBuf,
+    kind: Kind,
     state: Mutex<State>,
 }
 
@@ -77,7 +79,7 @@ struct State {
 }
 
 impl Spawn for Shims {
-    fn spawn(&self, run_dir: &Path) -> io::Result<(OwnedFd, Process)> {
+    fn spawn(&self, run_dir: &Path, kind: Kind) -> io::Result<(OwnedFd, Process)> {
         let (ours, theirs) = socketpair(
             AddressFamily::UNIX,
             SocketType::SEQPACKET,
@@ -96,6 +98,7 @@ impl Spawn for Shims {
             start_time: process.id.start_time,
             script: Arc::clone(&self.script),
             run_dir: run_dir.into(),
+            kind,
             state: Mutex::default(),
         });
         self.all.lock().unwrap().push(Arc::clone(&shim));
@@ -133,6 +136,16 @@ impl Shims {
     pub(crate) fn kill(&self, pod: &str) {
         let shim = self.find(pod).expect("a shim of that pod");
         shim.end();
+    }
+
+    /// What the shims that were started are for.
+    pub(crate) fn kinds(&self) -> Vec<Kind> {
+        self.all
+            .lock()
+            .unwrap()
+            .iter()
+            .map(|shim| shim.kind)
+            .collect()
     }
 
     /// A container of a pod ends by itself.

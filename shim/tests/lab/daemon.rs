@@ -41,6 +41,15 @@ pub(crate) struct Shim {
 impl Shim {
     /// Starts a spare and waits for its first word.
     pub(crate) fn spare() -> Self {
+        Self::start(&[])
+    }
+
+    /// Starts a spare for a pod with a user namespace.
+    pub(crate) fn spare_with_user_namespace() -> Self {
+        Self::start(&["--user-namespace"])
+    }
+
+    fn start(more: &[&str]) -> Self {
         let scratch = tempfile::tempdir().unwrap();
         let run_dir = scratch.path().join("shim");
         std::fs::create_dir(&run_dir).unwrap();
@@ -48,6 +57,7 @@ impl Shim {
         let process = Command::new(env!("CARGO_BIN_EXE_skiff-shim"))
             .arg("--run-dir")
             .arg(&run_dir)
+            .args(more)
             .env_clear()
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())

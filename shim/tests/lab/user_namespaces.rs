@@ -60,6 +60,10 @@ fn container(scene: &Scene, shim: &Shim, id: &str, command: &[&str], pid: Value)
     let mut namespaces = namespaces(shim, pid);
     namespaces.insert(0, json!({"type": "user"}));
     let mut create = scene.container_in(id, command, namespaces.into());
+    let mut mounts = create.spec.mounts().clone().unwrap();
+    let queues = json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue"});
+    mounts.push(serde_json::from_value(queues).unwrap());
+    create.spec.set_mounts(Some(mounts));
     let mut linux = create.spec.linux().clone().unwrap();
     let ids: Vec<_> = serde_json::from_value(mapping()).unwrap();
     linux.set_uid_mappings(Some(ids.clone()));
@@ -114,7 +118,31 @@ fn pid_of(shim: &mut Shim, id: &str) -> i32 {
 #[test]
 fn a_pods_namespaces_belong_to_its_user_namespace() {
     needs_a_lab!();
-    let (scene, mut shim) = (Scene::new(), Shim::spare());
+    namespaces_belong(Shim::spare());
+}
+
+#[test]
+fn namespaces_made_ahead_belong_to_the_pods_user_namespace() {
+    needs_a_lab!();
+    namespaces_belong(Shim::spare_with_user_namespace());
+}
+
+/// Files of /proc/net that only root may read, seen by a process.
+fn closed_files(pid: i32) -> Vec<fs::Metadata> {
+    let files = ["net", "net/netfilter"].into_iter().flat_map(|name| {
+        fs::read_dir(format!("/proc/{pid}/{name}"))
+            .into_iter()
+            .flatten()
+    });
+    files
+        .map(|file| file.unwrap().metadata().unwrap())
+        .filter(|file| file.is_file() && file.mode() & 0o007 == 0)
+        .collect()
+}
+
+fn namespaces_belong(mut shim: Shim) {
+    let scene = Scene::new();
+    let hosts = closed_files(std::process::id() as i32);
     let adopt = pod(&shim, true);
     let netns: PathBuf = adopt.netns.clone().unwrap();
     shim.daemon.ask(Call::Adopt(adopt)).unwrap();
@@ -125,7 +153,7 @@ fn a_pods_namespaces_belong_to_its_user_namespace() {
     );
     let script = "hostname; cat /proc/sys/net/ipv4/ip_unprivileged_port_start \
                   /proc/sys/kernel/shm_rmid_forced /proc/sys/fs/mqueue/msg_max; \
-                  ip addr show lo; cat /proc/self/uid_map; echo hello >/dev/shm/shared; \
+                  stat -c '%u %g' /dev/mqueue; ip addr show lo; cat /proc/self/uid_map; echo hello >/dev/shm/shared; \
                   cat >/dev/null </dev/null; echo to-stdout >/dev/stdout; sleep 600";
     let create = container(&scene, &shim, "c", &["sh", "-c", script], own_pid());
     shim.daemon.run(create);
@@ -133,7 +161,7 @@ fn a_pods_namespaces_belong_to_its_user_namespace() {
         let log = scene.logged("c").join("\n");
         log.contains("to-stdout").then_some(log)
     });
-    let expected = "stdout F the-pod\nstdout F 99\nstdout F 1\nstdout F 77\n";
+    let expected = "stdout F the-pod\nstdout F 99\nstdout F 1\nstdout F 77\nstdout F 0 0\n";
     assert!(log.starts_with(expected), "{log}");
     assert!(
         log.contains("LOOPBACK,UP") && log.contains("300000"),
@@ -148,6 +176,14 @@ fn a_pods_namespaces_belong_to_its_user_namespace() {
         assert_eq!(inode(pid, kind), inode(shim.pid, kind), "{kind}");
     }
     assert_eq!(fs::metadata(&netns).unwrap().ino(), inode(pid, "net"));
+    let files = closed_files(pid);
+    assert_eq!(files.len(), hosts.len());
+    assert!(
+        files
+            .iter()
+            .all(|file| (file.uid(), file.gid()) == (FIRST, FIRST))
+    );
+    assert!(hosts.iter().all(|file| file.uid() == 0), "the host's own");
     let reader = [
         "sh",
         "-c",
@@ -228,14 +264,72 @@ fn a_shared_pid_namespace_belongs_to_the_pods_user_namespace() {
     wait_for("the refusal", || {
         scene.log("c").contains("Permission denied").then_some(())
     });
-    let exec = scene.exec(1, "c", &["ps", "-o", "pid,args"]);
-    let seen = shim.daemon.exec(exec, None).stdout;
-    assert!(seen.contains("sleep 600"), "{seen}");
+    wait_for("the container's own process, in an exec", || {
+        let exec = scene.exec(1, "c", &["ps", "-o", "pid,args"]);
+        let seen = shim.daemon.exec(exec, None).stdout;
+        seen.contains("sleep 600").then_some(())
+    });
     assert!(lives(init));
     let container = pid_of(&mut shim, "c");
     assert_eq!(inode(container, "pid"), inode(init, "pid"));
     shim.shutdown();
     assert!(!lives(init) && !init_cgroup.exists());
+}
+
+/// What is given to the pod's root must not be the host's: a spare leaves what it made for the host's
+/// network.
+#[test]
+fn a_spare_with_a_user_namespace_can_go_to_the_hosts_network() {
+    needs_a_lab!();
+    let (scene, mut shim) = (Scene::new(), Shim::spare_with_user_namespace());
+    let adopt = Adopt {
+        user_namespace: user_namespace(),
+        ..host_network()
+    };
+    shim.daemon.ask(Call::Adopt(adopt)).unwrap();
+    let host = std::process::id() as i32;
+    assert_eq!(inode(shim.pid, "net"), inode(host, "net"));
+    assert_eq!(inode(shim.pid, "uts"), inode(host, "uts"));
+    assert_ne!(inode(shim.pid, "ipc"), inode(host, "ipc"));
+    assert!(closed_files(host).iter().all(|file| file.uid() == 0));
+    let mut create = container(
+        &scene,
+        &shim,
+        "c",
+        &["sh", "-c", "stat -c %u /dev/mqueue"],
+        own_pid(),
+    );
+    let mut linux = create.spec.linux().clone().unwrap();
+    let mut namespaces = linux.namespaces().clone().unwrap();
+    namespaces.retain(|n| !["network", "uts"].contains(&n.typ().to_string().as_str()));
+    linux.set_namespaces(Some(namespaces));
+    create.spec.set_linux(Some(linux));
+    shim.daemon.run(create);
+    assert_eq!(shim.daemon.exit("c").code, 0);
+    assert_eq!(scene.logged("c"), ["stdout F 0"]);
+    shim.shutdown();
+}
+
+#[test]
+fn a_spare_with_a_user_namespace_takes_no_other_pod_and_leaves_nothing() {
+    needs_a_lab!();
+    let mut shim = Shim::spare_with_user_namespace();
+    let adopt = pod(&shim, false);
+    let failure = shim.daemon.ask(Call::Adopt(adopt)).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::InvalidArgument, "{failure}");
+    shim.expect_end();
+    let mut unused = Shim::spare_with_user_namespace();
+    let children = format!("/proc/{0}/task/{0}/children", unused.pid);
+    let first: i32 = fs::read_to_string(children)
+        .unwrap()
+        .trim()
+        .parse()
+        .unwrap();
+    unused.lose_daemon();
+    unused.expect_end();
+    wait_for("the end of the namespace's first process", || {
+        (!lives(first)).then_some(())
+    });
 }
 
 #[test]
