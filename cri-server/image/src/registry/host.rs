@@ -120,6 +120,7 @@ impl Host {
             let error = match self.follow(url.clone(), &ask).await {
                 Ok(response) if response.status().is_success() => return Ok(response),
                 Ok(response) if response.status() == StatusCode::UNAUTHORIZED && !authenticated => {
+                    self.is_own(&response, &url)?;
                     self.authenticate(&response).await?;
                     authenticated = true;
                     continue;
@@ -163,7 +164,8 @@ impl Host {
     }
 
     /// Sends a request and follows its redirects. What is ours to tell the registry alone
-    /// (authorization, configured headers) is not sent to another host.
+    /// (authorization, configured headers) is not sent to another host, whose answer may be the
+    /// one that comes back.
     async fn follow(&self, mut url: Url, ask: &Ask) -> Result<Response, RegistryError> {
         let origin = url.origin();
         for _ in 0..=MAX_REDIRECTS {
@@ -221,6 +223,23 @@ impl Host {
             headers.insert(AUTHORIZATION, value.clone());
         }
         Ok(())
+    }
+
+    /// Refuses a challenge of a host that we were redirected to: it would name the server that
+    /// gets our credentials (CVE-2020-15157).
+    fn is_own(&self, response: &Response, asked: &Url) -> Result<(), RegistryError> {
+        let from = response.url();
+        if from.origin() == asked.origin() {
+            return Ok(());
+        }
+        Err(RegistryError::Denied {
+            host: self.name(),
+            message: format!(
+                "it redirects to {}, which asks for credentials; they are given to the registry \
+                 alone (its redirects must be signed, or that host named in the reference)",
+                from.origin().ascii_serialization()
+            ),
+        })
     }
 
     /// What a response other than a success means.

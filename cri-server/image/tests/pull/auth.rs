@@ -180,6 +180,44 @@ async fn redirects_do_not_carry_what_is_ours() {
     assert!(error.contains("more than 10 redirects"), "{error}");
 }
 
+/// CVE-2020-15157: storage that the registry sends us to names a token server of its own.
+#[tokio::test]
+async fn a_redirect_target_that_asks_for_credentials_gets_none() {
+    let tokens = Auth {
+        identity_token: "id/1".into(),
+        ..Auth::default()
+    };
+    for challenge in ["Bearer", "Basic"] {
+        for auth in [user("user").unwrap(), tokens.clone()] {
+            let (fake, storage, node) = (Fake::start().await, Fake::start().await, Node::new());
+            let served = fake.put_image("a", "v1", &layers());
+            demand_token(&fake, |_| true);
+            let to = format!("http://{}/storage/x", storage.address);
+            let layer = served.layers[0].to_string();
+            fake.fault(&layer, 99, Fault::Redirect(to));
+            let asks = format!(
+                "WWW-Authenticate: {challenge} realm=\"http://{}/token\"\r\n",
+                storage.address
+            );
+            storage.guard(move |request| match request.path.as_str() {
+                "/storage/x" => Some(Fault::Status(401, asks.clone(), String::new())),
+                _ => Some(Fault::Status(200, String::new(), r#"{"token":"x"}"#.into())),
+            });
+            let reference = format!("{}/a:v1", fake.address);
+            let error = node.pull_as(&reference, Some(auth)).await.unwrap_err();
+            assert!(
+                storage.seen("/token").is_empty(),
+                "credentials were given away"
+            );
+            assert!(error.is_denied(), "{error}");
+            let told = error.to_string();
+            assert!(told.contains(&storage.address), "{told}");
+            let asked = storage.seen("/storage/x");
+            assert!(asked.iter().all(|r| r.header("authorization").is_none()));
+        }
+    }
+}
+
 #[tokio::test]
 async fn mirrors_are_asked_first_and_fallen_back_from() {
     let (mirror, origin, node) = (Fake::start().await, Fake::start().await, Node::new());
