@@ -135,7 +135,7 @@ impl Config {
                 "root and state are both {path}"
             )));
         }
-        Ok(())
+        self.streaming.check().map_err(ConfigError::Merged)
     }
 
     /// The configuration as a complete TOML file.

@@ -159,10 +159,21 @@ fn streaming_settings(config: &Config) -> skiff_streaming::Settings {
         address,
         certificate,
         key,
+        client_ca,
+        idle_timeout,
     } = &config.streaming;
+    let tls = certificate.clone().zip(key.clone());
     skiff_streaming::Settings {
         address: *address,
-        tls: certificate.clone().zip(key.clone()),
+        tls: tls.map(|(certificate, key)| skiff_streaming::Tls {
+            certificate,
+            key,
+            client_ca: client_ca.clone(),
+        }),
+        timeouts: skiff_streaming::Timeouts {
+            idle: idle_timeout.duration(),
+            ..skiff_streaming::Timeouts::default()
+        },
     }
 }
 

@@ -280,3 +280,22 @@ proptest! {
         prop_assert_eq!(Config::deserialize(table).unwrap(), config);
     }
 }
+
+#[test]
+fn tls_is_asked_for_whole_or_not_at_all() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("skiff.toml");
+    let load = |text: &str| {
+        std::fs::write(&path, format!("[streaming]\n{text}")).unwrap();
+        Config::load(Some(&path), &Overrides::default())
+    };
+    for (text, missing) in [
+        ("certificate = '/c'", "without streaming.key"),
+        ("key = '/k'", "without streaming.certificate"),
+        ("client_ca = '/a'", "without streaming.certificate"),
+    ] {
+        let error = load(text).unwrap_err().to_string();
+        assert!(error.contains(missing), "{error}");
+    }
+    load("certificate = '/c'\nkey = '/k'\nclient_ca = '/a'").unwrap();
+}

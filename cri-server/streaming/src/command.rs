@@ -12,6 +12,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -20,13 +21,12 @@ use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::unix::pipe::{Receiver, Sender};
 use tokio::sync::{mpsc, watch};
 
-use crate::channel::{Line, PART, Sink, Source};
+use crate::channel::{Full, Line, PART, Sink, Source};
+use crate::presence::Presence;
 use crate::resize::{Parser, Resizes, Size};
 use crate::upgrade::{CommandUpgrade, Version};
 use crate::{spdy, status, websocket};
 
-/// How long a client may take to open the streams it asked for.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Numbers of the streams in channel protocols.
 const STDIN: u32 = 0;
 const STDOUT: u32 = 1;
@@ -85,30 +85,35 @@ struct Client {
     version: Version,
 }
 
+/// What to run, and for how long a client may take to open the streams it asked for.
+pub(crate) struct Order {
+    pub(crate) streams: Streams,
+    pub(crate) burst: usize,
+    pub(crate) command: Command,
+    pub(crate) creation: Duration,
+}
+
 /// Runs a command for the client at the other end of `io`.
-pub(crate) async fn serve<I>(
-    io: I,
-    upgrade: CommandUpgrade,
-    streams: Streams,
-    burst: usize,
-    command: Command,
-) where
+pub(crate) async fn serve<I>(io: I, presence: Arc<Presence>, upgrade: CommandUpgrade, order: Order)
+where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let streams = order.streams;
     let client = match upgrade {
         CommandUpgrade::Spdy(version) => {
-            let connection = spdy::serve(io);
-            match tokio::time::timeout(PATIENCE, over_spdy(connection, version, streams)).await {
+            let connection = spdy::serve(io, Some(presence), Full::Wait);
+            let opening = over_spdy(connection, version, streams);
+            match tokio::time::timeout(order.creation, opening).await {
                 Ok(Some(client)) => client,
-                // It has gone, or will not open what it asked for.
-                Ok(None) | Err(_) => return,
+                Ok(None) => return,
+                Err(_) => return tracing::debug!("a client does not open its streams"),
             }
         }
         CommandUpgrade::WebSocket(channels, version) => {
-            over_websocket(io, channels, version, streams).await
+            over_websocket(io, presence, channels, version, streams).await
         }
     };
-    client.run(command, burst).await;
+    client.run(order.command, order.burst).await;
 }
 
 /// Waits for the streams that belong to what was asked for: always that of errors.
@@ -162,6 +167,7 @@ async fn over_spdy(
 
 async fn over_websocket<I>(
     io: I,
+    presence: Arc<Presence>,
     channels: websocket::Channels,
     version: Version,
     streams: Streams,
@@ -171,7 +177,7 @@ where
 {
     let readable = [streams.stdin, false, false, false, true];
     let websocket::Connection { line, mut sources } =
-        websocket::serve(io, channels, &readable).await;
+        websocket::serve(io, presence, channels, &readable, Full::Wait).await;
     let mut source = |stream: u32| sources[stream as usize].take();
     let sink = |stream, wanted: bool| wanted.then(|| line.sink(stream));
     let client = Client {

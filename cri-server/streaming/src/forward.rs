@@ -11,19 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
+use rustix::net::sockopt::set_socket_linger;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::net::tcp::OwnedReadHalf;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-use crate::channel::{PART, Sink, Source};
+use crate::channel::{Full, PART, Reset, Sink, Source};
+use crate::presence::Presence;
 use crate::spdy::Incoming;
 use crate::upgrade::ForwardUpgrade;
 use crate::{spdy, websocket};
 
-/// How long a stream may wait for its other half.
-const PATIENCE: Duration = Duration::from_secs(30);
 /// Most streams that wait for their other halves.
 const MOST_HALVES: usize = 64;
 
@@ -37,27 +37,38 @@ pub trait Ports: Send + Sync {
     ) -> Pin<Box<dyn Future<Output = Result<TcpStream, String>> + Send + '_>>;
 }
 
+/// What to forward, and for how long.
+pub(crate) struct Order {
+    pub(crate) ports: Arc<dyn Ports>,
+    pub(crate) listed: Vec<u16>,
+    /// How long a stream may wait for its other half.
+    pub(crate) creation: Duration,
+    /// How long a server may take nothing while more than is kept for it comes.
+    pub(crate) stall: Duration,
+}
+
 /// Forwards for the client at the other end of `io` until it goes.
-pub(crate) async fn serve<I>(
-    io: I,
-    upgrade: ForwardUpgrade,
-    ports: Arc<dyn Ports>,
-    listed: Vec<u16>,
-) where
+pub(crate) async fn serve<I>(io: I, presence: Arc<Presence>, upgrade: ForwardUpgrade, order: Order)
+where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
+    let full = Full::GiveUp(order.stall);
     match upgrade {
-        ForwardUpgrade::Spdy => pairs(spdy::serve(io), ports).await,
-        ForwardUpgrade::Tunnel => pairs(spdy::serve(websocket::tunnel(io).await), ports).await,
+        ForwardUpgrade::Spdy => pairs(spdy::serve(io, Some(presence), full), order).await,
+        ForwardUpgrade::Tunnel => {
+            let io = websocket::tunnel(io, presence).await;
+            pairs(spdy::serve(io, None, full), order).await;
+        }
         ForwardUpgrade::WebSocket(channels) => {
-            let readable: Vec<bool> = listed.iter().flat_map(|_| [true, false]).collect();
-            let connection = websocket::serve(io, channels, &readable).await;
-            over_channels(connection, ports, listed).await;
+            let readable: Vec<bool> = order.listed.iter().flat_map(|_| [true, false]).collect();
+            let connection = websocket::serve(io, presence, channels, &readable, full).await;
+            over_channels(connection, order).await;
         }
     }
 }
 
-async fn over_channels(connection: websocket::Connection, ports: Arc<dyn Ports>, listed: Vec<u16>) {
+async fn over_channels(connection: websocket::Connection, order: Order) {
+    let Order { ports, listed, .. } = order;
     let websocket::Connection { line, sources } = connection;
     let mut forwards = JoinSet::new();
     let data = sources.into_iter().step_by(2).flatten();
@@ -86,13 +97,22 @@ struct Half {
     until: Instant,
 }
 
-async fn pairs(mut connection: spdy::Connection, ports: Arc<dyn Ports>) {
+async fn pairs(mut connection: spdy::Connection, order: Order) {
     let mut halves: HashMap<String, Half> = HashMap::new();
     let mut forwards = JoinSet::new();
-    while let Some(incoming) = connection.next().await {
+    loop {
+        let incoming = tokio::select! {
+            incoming = connection.next() => incoming,
+            () = grown_old(&halves) => {
+                let now = Instant::now();
+                for (_, half) in halves.extract_if(|_, half| half.until <= now) {
+                    half.incoming.sink.cancel().await;
+                }
+                continue;
+            }
+        };
+        let Some(incoming) = incoming else { return };
         while forwards.try_join_next().is_some() {}
-        let now = Instant::now();
-        halves.retain(|_, half| half.until > now);
         let Some((id, port, is_data)) = identify(&incoming) else {
             incoming.sink.cancel().await;
             continue;
@@ -110,10 +130,10 @@ async fn pairs(mut connection: spdy::Connection, ports: Arc<dyn Ports>) {
                     data: data.sink,
                     error: error.sink,
                 };
-                forwards.spawn(pair.forward(ports.clone()));
+                forwards.spawn(pair.forward(order.ports.clone()));
             }
             None if halves.len() < MOST_HALVES => {
-                let until = now + PATIENCE;
+                let until = Instant::now() + order.creation;
                 let half = Half {
                     incoming,
                     is_data,
@@ -126,6 +146,14 @@ async fn pairs(mut connection: spdy::Connection, ports: Arc<dyn Ports>) {
         }
     }
     // The set is dropped, and with it every connection to the pod.
+}
+
+/// Waits until the first of the halves has waited long enough.
+async fn grown_old(halves: &HashMap<String, Half>) {
+    match halves.values().map(|half| half.until).min() {
+        Some(until) => tokio::time::sleep_until(until).await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Request id, port, and whether it is the data stream. Old clients give no id: theirs are pairs
@@ -167,8 +195,8 @@ impl Pair {
         };
         // Keystrokes are not kept back.
         let _ = socket.set_nodelay(true);
-        let (from_pod, mut to_pod) = socket.into_split();
         let (mut parts, reset) = self.source.split();
+        let (from_pod, mut to_pod) = socket.into_split();
         let sending = async {
             while let Some(part) = parts.recv().await {
                 if to_pod.write_all(&part).await.is_err() {
@@ -183,10 +211,17 @@ impl Pair {
             self.data.end().await;
             self.error.end().await;
         };
-        tokio::select! {
-            _ = reset => self.error.end().await,
-            ((), ()) = async { tokio::join!(sending, receiving) } => {}
+        let reset = tokio::select! {
+            reset = reset => reset,
+            ((), ()) = async { tokio::join!(sending, receiving) } => return,
+        };
+        // The server is not to take what it has for all that was to come.
+        let _ = set_socket_linger(to_pod.as_ref(), Some(Duration::ZERO));
+        if reset == Ok(Reset::Stalled) {
+            let said = format!("port {}: its server has stopped reading", self.port);
+            self.error.send(said.into()).await;
         }
+        self.error.end().await;
     }
 }
 

@@ -3,7 +3,6 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -15,14 +14,19 @@ use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio_rustls::TlsAcceptor;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::pending::{EXPIRE_EVERY, Job, Pending, TooMany};
+use crate::presence::{Noticed, Presence};
+use crate::tls::{Renewed, Tls};
 use crate::upgrade::{self, Chosen, Refusal};
-use crate::{command, forward, tls};
+use crate::{command, forward};
 
 /// How long a client may take for its request, and for a TLS handshake.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// Most clients at the same time that have not said yet which URL they come to; more wait to be
+/// accepted.
+const MOST_UNKNOWN: usize = 256;
 /// Pause after the listener failed, such as for want of descriptors.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -31,8 +35,31 @@ const PAUSE: Duration = Duration::from_millis(100);
 pub struct Settings {
     /// Address; port 0 lets the kernel choose one. Without TLS it must be a loopback address.
     pub address: SocketAddr,
-    /// Certificate chain and key, both PEM; none for plain HTTP.
-    pub tls: Option<(PathBuf, PathBuf)>,
+    /// For HTTPS; none for plain HTTP.
+    pub tls: Option<Tls>,
+    /// How long what may take.
+    pub timeouts: Timeouts,
+}
+
+/// How long what may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// A connection over which nothing is said in either direction is closed after it.
+    pub idle: Duration,
+    /// A client opens the streams it asked for within it.
+    pub creation: Duration,
+    /// A server in a pod that takes nothing of what a client sends loses its connection after it.
+    pub stall: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            idle: Duration::from_secs(4 * 3600),
+            creation: Duration::from_secs(30),
+            stall: Duration::from_secs(10),
+        }
+    }
 }
 
 /// Why the server cannot be started.
@@ -62,19 +89,26 @@ pub struct Server {
     base: String,
 }
 
+/// What connections have in common.
+struct Shared {
+    pending: Arc<Pending>,
+    tls: Option<Renewed>,
+    timeouts: Timeouts,
+}
+
 impl Server {
     /// Listens, and serves from now on in tasks. Needs a tokio runtime.
     pub fn start(settings: &Settings) -> Result<Self, ServerError> {
-        let Settings { address, tls } = settings;
+        let Settings {
+            address,
+            tls,
+            timeouts,
+        } = settings;
         if tls.is_none() && !address.ip().is_loopback() {
             return Err(ServerError::Unprotected(*address));
         }
-        let acceptor = match tls {
-            Some((certificate, key)) => {
-                Some(tls::acceptor(certificate, key).map_err(ServerError::Certificate)?)
-            }
-            None => None,
-        };
+        let tls = tls.clone().map(Renewed::read).transpose();
+        let tls = tls.map_err(ServerError::Certificate)?;
         let failed = |source| ServerError::Listen {
             address: *address,
             source,
@@ -83,9 +117,14 @@ impl Server {
         listener.set_nonblocking(true).map_err(failed)?;
         let listener = TcpListener::from_std(listener).map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?;
-        let scheme = if acceptor.is_some() { "https" } else { "http" };
+        let scheme = if tls.is_some() { "https" } else { "http" };
         let pending = Arc::new(Pending::default());
-        tokio::spawn(accept(listener, acceptor, pending.clone()));
+        let shared = Shared {
+            pending: pending.clone(),
+            tls,
+            timeouts: *timeouts,
+        };
+        tokio::spawn(accept(listener, Arc::new(shared)));
         tokio::spawn(expire(Arc::downgrade(&pending)));
         Ok(Self {
             pending,
@@ -111,11 +150,13 @@ async fn expire(pending: std::sync::Weak<Pending>) {
     }
 }
 
-async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, pending: Arc<Pending>) {
-    loop {
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let unknown = Arc::new(Semaphore::new(MOST_UNKNOWN));
+    // Nobody closes the semaphore.
+    while let Ok(permit) = unknown.clone().acquire_owned().await {
         match listener.accept().await {
             Ok((socket, _)) => {
-                tokio::spawn(connection(socket, acceptor.clone(), pending.clone()));
+                tokio::spawn(connection(socket, shared.clone(), permit));
             }
             Err(error) => {
                 tracing::warn!(%error, "accept a streaming connection");
@@ -125,16 +166,20 @@ async fn accept(listener: TcpListener, acceptor: Option<TlsAcceptor>, pending: A
     }
 }
 
-async fn connection(socket: TcpStream, acceptor: Option<TlsAcceptor>, pending: Arc<Pending>) {
-    // Keystrokes are not kept back, and a client that vanished is noticed: wishes, both.
+/// Serves a client up to the upgrade of its connection.
+async fn connection(socket: TcpStream, shared: Arc<Shared>, _unknown: OwnedSemaphorePermit) {
+    // Keystrokes are not kept back: a wish.
     let _ = socket.set_nodelay(true);
-    let _ = rustix::net::sockopt::set_socket_keepalive(&socket, true);
-    match acceptor {
-        None => http(socket, pending).await,
+    let presence = match Presence::new(&socket, shared.timeouts.idle) {
+        Ok(presence) => Arc::new(presence),
+        Err(error) => return tracing::warn!(%error, "watch a streaming connection"),
+    };
+    match shared.tls.as_ref().map(Renewed::acceptor) {
+        None => http(socket, presence, shared).await,
         Some(acceptor) => {
             let handshake = tokio::time::timeout(PATIENCE, acceptor.accept(socket));
             match handshake.await {
-                Ok(Ok(socket)) => http(socket, pending).await,
+                Ok(Ok(socket)) => http(socket, presence, shared).await,
                 Ok(Err(error)) => tracing::debug!(%error, "TLS handshake of a streaming client"),
                 Err(_) => tracing::debug!("TLS handshake of a streaming client takes too long"),
             }
@@ -142,12 +187,12 @@ async fn connection(socket: TcpStream, acceptor: Option<TlsAcceptor>, pending: A
     }
 }
 
-async fn http<I>(io: I, pending: Arc<Pending>)
+async fn http<I>(io: I, presence: Arc<Presence>, shared: Arc<Shared>)
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
-    let service = hyper::service::service_fn(move |request| {
-        let response = respond(request, &pending);
+    let service = hyper::service::service_fn(|request| {
+        let response = respond(request, &presence, &shared);
         std::future::ready(Ok::<_, Infallible>(response))
     });
     let served = hyper::server::conn::http1::Builder::new()
@@ -162,9 +207,13 @@ where
 
 /// Takes the job of a URL and does it on the upgraded connection. A URL is used up even when its
 /// request is refused.
-fn respond(mut request: Request<Incoming>, pending: &Pending) -> Response<Full<Bytes>> {
+fn respond(
+    mut request: Request<Incoming>,
+    presence: &Arc<Presence>,
+    shared: &Shared,
+) -> Response<Full<Bytes>> {
     let token = request.uri().path().trim_start_matches('/');
-    let Some(job) = pending.take(token, Instant::now()) else {
+    let Some(job) = shared.pending.take(token, Instant::now()) else {
         let reason = "no such URL: it is good once, for a minute";
         return answer(StatusCode::NOT_FOUND, reason.into());
     };
@@ -173,28 +222,49 @@ fn respond(mut request: Request<Incoming>, pending: &Pending) -> Response<Full<B
         return answer(StatusCode::METHOD_NOT_ALLOWED, reason);
     }
     let upgrade = hyper::upgrade::on(&mut request);
+    let Timeouts {
+        creation, stall, ..
+    } = shared.timeouts;
     match job {
         Job::Command {
             streams,
             burst,
             command,
-        } => switch(
-            upgrade::command(request.headers()),
-            upgrade,
-            move |io, chosen| command::serve(io, chosen, streams, burst, command),
-        ),
-        Job::Forward { ports, listed } => switch(
-            upgrade::forward(request.headers()),
-            upgrade,
-            move |io, chosen| forward::serve(io, chosen, ports, listed),
-        ),
+        } => {
+            let order = command::Order {
+                streams,
+                burst,
+                command,
+                creation,
+            };
+            let chosen = upgrade::command(request.headers());
+            switch(chosen, upgrade, presence, |io, presence, chosen| {
+                command::serve(io, presence, chosen, order)
+            })
+        }
+        Job::Forward { ports, listed } => {
+            let order = forward::Order {
+                ports,
+                listed,
+                creation,
+                stall,
+            };
+            let chosen = upgrade::forward(request.headers());
+            switch(chosen, upgrade, presence, |io, presence, chosen| {
+                forward::serve(io, presence, chosen, order)
+            })
+        }
     }
 }
+
+/// A connection whose bytes are whatever was agreed upon.
+type Upgraded = Noticed<TokioIo<hyper::upgrade::Upgraded>>;
 
 fn switch<T, F>(
     chosen: Result<Chosen<T>, Refusal>,
     upgrade: OnUpgrade,
-    job: impl FnOnce(TokioIo<hyper::upgrade::Upgraded>, T) -> F + Send + 'static,
+    presence: &Arc<Presence>,
+    job: impl FnOnce(Upgraded, Arc<Presence>, T) -> F + Send + 'static,
 ) -> Response<Full<Bytes>>
 where
     T: Send + 'static,
@@ -210,9 +280,13 @@ where
             return response;
         }
     };
+    let presence = presence.clone();
     tokio::spawn(async move {
         match upgrade.await {
-            Ok(io) => job(TokioIo::new(io), chosen).await,
+            Ok(io) => {
+                let io = presence.notice(TokioIo::new(io));
+                job(io, presence, chosen).await;
+            }
             Err(error) => tracing::debug!(%error, "a streaming client has gone"),
         }
     });

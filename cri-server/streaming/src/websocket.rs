@@ -3,6 +3,8 @@
 //! The first byte of a message is the number of its stream. In the base64 variants a message is
 //! text: the number is a digit, and base64 follows.
 
+use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -17,7 +19,8 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
 use tokio_tungstenite::tungstenite::protocol::{CloseFrame, Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-use crate::channel::{Feed, Line, Out, PART, Source, line, source};
+use crate::channel::{Feed, Full, Line, Out, PART, Reset, Source, line, source};
+use crate::presence::Presence;
 
 /// Longest message that is read, in bytes; clients send some 32 KiB at a time.
 const MAX_MESSAGE: usize = 1 << 20;
@@ -59,14 +62,20 @@ async fn open<I: AsyncRead + AsyncWrite + Unpin>(io: I) -> WebSocketStream<I> {
 
 /// Serves a connection, whose handshake is done, in a task of its own. `readable` says which
 /// streams the client may send on.
-pub(crate) async fn serve<I>(io: I, channels: Channels, readable: &[bool]) -> Connection
+pub(crate) async fn serve<I>(
+    io: I,
+    presence: Arc<Presence>,
+    channels: Channels,
+    readable: &[bool],
+    full: Full,
+) -> Connection
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
     let (line, outs) = line();
     let (feeds, sources): (Vec<_>, Vec<_>) = readable
         .iter()
-        .map(|readable| readable.then(source).unzip())
+        .map(|readable| readable.then(|| source(full)).unzip())
         .unzip();
     let (output, input) = open(io).await.split();
     tokio::spawn(async move {
@@ -77,6 +86,7 @@ where
                 Ok(()) => tokio::time::timeout(LINGER, reading).await.unwrap_or(Ok(())),
                 Err(e) => Err(e),
             },
+            lost = presence.lost() => Err(Error::Io(io::Error::other(lost))),
         };
         if let Err(error) = ended {
             tracing::debug!(%error, "a WebSocket connection is closed");
@@ -100,8 +110,14 @@ async fn read<I: AsyncRead + AsyncWrite + Unpin>(
             if let Some(Some(feed)) = ended {
                 feed.end();
             }
-        } else if let Some(Some(feed)) = feeds.get(usize::from(stream)) {
-            feed.send(bytes).await;
+        } else if let Some(slot) = feeds.get_mut(usize::from(stream))
+            && let Some(feed) = slot.take()
+        {
+            if feed.send(bytes).await {
+                *slot = Some(feed);
+            } else {
+                feed.reset(Reset::Stalled);
+            }
         }
     }
     Ok(())
@@ -163,7 +179,7 @@ async fn say_goodbye<I: AsyncRead + AsyncWrite + Unpin>(
 }
 
 /// A stream of bytes that is carried by binary messages, in a task of its own.
-pub(crate) async fn tunnel<I>(io: I) -> DuplexStream
+pub(crate) async fn tunnel<I>(io: I, presence: Arc<Presence>) -> DuplexStream
 where
     I: AsyncRead + AsyncWrite + Send + Unpin + 'static,
 {
@@ -199,6 +215,7 @@ where
         tokio::select! {
             () = &mut reading => {}
             () = writing => drop(tokio::time::timeout(LINGER, reading).await),
+            lost = presence.lost() => tracing::debug!(%lost, "a WebSocket tunnel is closed"),
         }
     });
     ours

@@ -2,11 +2,13 @@
 //!
 //! One task reads and writes at the same time: frames of the client are answered or passed to
 //! their streams, and what the streams' users send is written in its order. The task ends, and
-//! with it every stream, when the client closes or breaks the protocol. When our side is done it
-//! says so and waits a little for the client to close, so that nothing is lost on its way.
+//! with it every stream, when the client closes, is lost or breaks the protocol. When our side is
+//! done, or nobody has the connection or a stream of it any more, it says so and waits a little
+//! for the client to close, so that nothing is lost on its way.
 
 use std::collections::HashMap;
 use std::io;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -15,7 +17,8 @@ use tokio::sync::mpsc;
 
 use super::frame::{Decoder, Frame, FrameError};
 use super::header::{HeaderError, HeaderReader, HeaderWriter, Headers};
-use crate::channel::{Feed, Line, Out, PART, Sink, Source, line, source};
+use crate::channel::{Feed, Full, Line, Out, PART, Reset, Sink, Source, WeakLine, line, source};
+use crate::presence::{Lost, Presence};
 
 /// Most streams open at once; a forwarded connection takes two.
 const MAX_STREAMS: usize = 1024;
@@ -66,26 +69,23 @@ enum Broken {
     Header(#[from] HeaderError),
     #[error("stream {0} opened out of order")]
     Order(u32),
+    #[error(transparent)]
+    Lost(#[from] Lost),
 }
 
-/// Serves a connection in a task of its own.
-pub(crate) fn serve(io: impl AsyncRead + AsyncWrite + Send + 'static) -> Connection {
+/// Serves a connection in a task of its own. `presence` is that of the client, unless somebody
+/// else looks at it.
+pub(crate) fn serve(
+    io: impl AsyncRead + AsyncWrite + Send + 'static,
+    presence: Option<Arc<Presence>>,
+    full: Full,
+) -> Connection {
     let (line, outs) = line();
     let (opened, streams) = mpsc::channel(QUEUE);
-    tokio::spawn(run(io, line.clone(), outs, opened));
-    Connection { line, streams }
-}
-
-async fn run(
-    io: impl AsyncRead + AsyncWrite + Send + 'static,
-    line: Line,
-    outs: mpsc::Receiver<Out>,
-    opened: mpsc::Sender<Incoming>,
-) {
-    let (input, output) = tokio::io::split(io);
     let (answers, to_answer) = mpsc::channel(QUEUE);
     let reader = Reader {
-        line,
+        line: line.downgrade(),
+        full,
         opened,
         answers,
         streams: HashMap::new(),
@@ -94,6 +94,18 @@ async fn run(
         headers: HeaderReader::default(),
         replies: HeaderWriter::default(),
     };
+    tokio::spawn(run(io, presence, reader, outs, to_answer));
+    Connection { line, streams }
+}
+
+async fn run(
+    io: impl AsyncRead + AsyncWrite + Send + 'static,
+    presence: Option<Arc<Presence>>,
+    reader: Reader,
+    outs: mpsc::Receiver<Out>,
+    to_answer: mpsc::Receiver<Frame>,
+) {
+    let (input, output) = tokio::io::split(io);
     let mut reading = std::pin::pin!(reader.run(input));
     let ended = tokio::select! {
         ended = &mut reading => ended,
@@ -101,14 +113,23 @@ async fn run(
             Ok(()) => tokio::time::timeout(LINGER, reading).await.unwrap_or(Ok(())),
             Err(e) => Err(e.into()),
         },
+        lost = lost(presence.as_deref()) => Err(lost.into()),
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a SPDY connection is closed");
     }
 }
 
+async fn lost(presence: Option<&Presence>) -> Lost {
+    match presence {
+        Some(presence) => presence.lost().await,
+        None => std::future::pending().await,
+    }
+}
+
 struct Reader {
-    line: Line,
+    line: WeakLine,
+    full: Full,
     opened: mpsc::Sender<Incoming>,
     answers: mpsc::Sender<Frame>,
     streams: HashMap<u32, Feed>,
@@ -149,7 +170,7 @@ impl Reader {
             Frame::Data { stream, fin, bytes } => self.data(stream, fin, bytes).await,
             Frame::Reset { stream, .. } => {
                 if let Some(feed) = self.streams.remove(&stream) {
-                    feed.reset();
+                    feed.reset(Reset::Client);
                 }
             }
             // The client's have odd numbers; one of ours would be an answer.
@@ -174,7 +195,13 @@ impl Reader {
         }
         self.last = stream;
         self.streams.retain(|_, feed| !feed.is_abandoned());
-        let (mut feed, source) = source();
+        let status = Frame::REFUSED;
+        let line = self.line.line().filter(|_| !self.opened.is_closed());
+        let Some(line) = line.filter(|_| self.streams.len() < MAX_STREAMS) else {
+            self.answer(Frame::Reset { stream, status }).await;
+            return Ok(());
+        };
+        let (mut feed, source) = source(self.full);
         if fin {
             feed.end();
         }
@@ -182,13 +209,8 @@ impl Reader {
             stream,
             headers,
             source,
-            sink: self.line.sink(stream),
+            sink: line.sink(stream),
         };
-        let status = Frame::REFUSED;
-        if self.streams.len() >= MAX_STREAMS || self.opened.is_closed() {
-            self.answer(Frame::Reset { stream, status }).await;
-            return Ok(());
-        }
         // Before anybody can send on it: answers are written first.
         let headers = self.replies.write(&Headers::new()).into();
         self.answer(Frame::SynReply { stream, headers }).await;
@@ -203,7 +225,9 @@ impl Reader {
     async fn data(&mut self, stream: u32, fin: bool, bytes: Bytes) {
         match self.streams.get_mut(&stream) {
             Some(feed) => {
-                feed.send(bytes).await;
+                if !feed.send(bytes).await {
+                    return self.give_up(stream).await;
+                }
                 if fin {
                     feed.end();
                 }
@@ -215,6 +239,15 @@ impl Reader {
                 self.answer(Frame::Reset { stream, status }).await;
             }
         }
+    }
+
+    /// Nobody takes what comes on a stream: the client is told not to send more of it.
+    async fn give_up(&mut self, stream: u32) {
+        if let Some(feed) = self.streams.remove(&stream) {
+            feed.reset(Reset::Stalled);
+        }
+        let status = Frame::CANCEL;
+        self.answer(Frame::Reset { stream, status }).await;
     }
 
     async fn answer(&self, frame: Frame) {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use skiff_streaming::spdy::{Decoder, Frame, HeaderWriter, Headers};
-use skiff_streaming::{Command, Exit, Job, Pipes, Server, Settings, Streams};
+use skiff_streaming::{Command, Exit, Job, Pipes, Server, Settings, Streams, Timeouts};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
@@ -16,9 +16,14 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 pub(crate) fn server() -> Server {
+    server_with(Timeouts::default())
+}
+
+pub(crate) fn server_with(timeouts: Timeouts) -> Server {
     let settings = Settings {
         address: "127.0.0.1:0".parse().unwrap(),
         tls: None,
+        timeouts,
     };
     Server::start(&settings).unwrap()
 }

