@@ -17,12 +17,14 @@ use tokio::sync::watch;
 use crate::cgroup_driver::Driver;
 use crate::container::image::Images;
 use crate::container::users::Users;
+use crate::events::Events;
 use crate::host::{Host, cgroup};
 use crate::layout::Layout;
 use crate::profile::seccomp::Programs;
 use crate::shim::spawn::Spawn;
 use crate::shim::{Pool, ShimError};
 use crate::store::Store;
+use crate::telemetry::Telemetry;
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -95,6 +97,10 @@ pub struct Daemon {
     pub earlier_shims: Vec<PathBuf>,
     /// All pods.
     pub store: Store,
+    /// What is told of the daemon's work.
+    pub telemetry: Arc<Telemetry>,
+    /// What happens to them.
+    pub events: Events,
     /// Whether the pods of an earlier daemon are all back.
     pub recovered: watch::Sender<bool>,
 }
@@ -133,6 +139,8 @@ impl Daemon {
             pool,
             earlier_shims,
             store: Store::default(),
+            telemetry: Arc::new(Telemetry::new(crate::grpc::methods())),
+            events: Events::default(),
             recovered: watch::Sender::new(false),
             config,
             layout,

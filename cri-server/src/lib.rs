@@ -1,11 +1,11 @@
 //! The CRI daemon.
 //!
-//! Map: [`grpc`] listens and words statuses; [`rpc`] has one file for each call; [`pod`] and
+//! Map: [`grpc`] listens, counts and logs calls, and words statuses; [`rpc`] has one file for each call; [`pod`] and
 //! [`container`] are the pure state machines, the records and the steps, changed by one task for
-//! each pod; [`store`] finds pods and containers; [`shim`] starts and talks to shims; [`recover`]
+//! each pod; [`store`] finds pods and containers; [`events`] tells of them; [`shim`] starts and talks to shims; [`recover`]
 //! brings back what an earlier daemon left; [`daemon`] ties the parts together; [`host`] knows
 //! what this host can do; [`layout`], [`record`], [`ownership`], [`cgroup`] and [`netns`] are
-//! about what is on disk and in the kernel; [`open_files`] is a limit; [`telemetry`] is the log.
+//! about what is on disk and in the kernel; [`open_files`] is a limit; [`telemetry`] is the log and what is counted.
 //!
 //! What must hold: ARCHITECTURE.md, "Invariants". Above all: the daemon may be killed at any
 //! instruction, and readers never wait.
@@ -21,6 +21,7 @@ pub mod cgroup_driver;
 pub mod clock;
 pub mod container;
 pub mod daemon;
+pub mod events;
 pub mod grpc;
 pub mod host;
 pub mod id;

@@ -123,7 +123,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let recovery = recover::run(&daemon, &images);
     let service = listener.serve(
         Runtime::new(daemon.clone()),
-        Images::new(images.clone()),
+        Images::new(images.clone(), Arc::clone(&daemon.telemetry)),
         end(),
     );
     let ready = async {

@@ -10,7 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use skiff_cri::v1::PodSandboxMetadata;
 
 use crate::id::Id;
-use crate::pod::{PodHandle, State};
+use crate::pod::{PodHandle, PodView, State};
 
 /// What a kubelet names a pod by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -112,6 +112,20 @@ impl Store {
             .is_some_and(|holder| holder.id() == pod)
         {
             index.names.remove(name);
+        }
+    }
+
+    /// The newest pod for the same pod of Kubernetes as the named one, if there is a newer one that
+    /// clients may know of. A kubelet numbers its attempts without gaps.
+    pub fn successor(&self, name: &PodName) -> Option<Arc<PodView>> {
+        let index = self.index.read().unwrap_or_else(PoisonError::into_inner);
+        let (mut name, mut newest) = (name.clone(), None);
+        loop {
+            name.attempt = name.attempt.checked_add(1)?;
+            let Some(pod) = index.names.get(&name) else {
+                return newest;
+            };
+            newest = Some(pod.view()).filter(|view| view.is_visible()).or(newest);
         }
     }
 

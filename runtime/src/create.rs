@@ -4,6 +4,7 @@ mod build;
 
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use rustix::thread::{
     LinkNameSpaceType, ThreadNameSpaceType, move_into_link_name_space, move_into_thread_name_spaces,
@@ -90,6 +91,19 @@ impl<'a> Create<'a> {
     }
 }
 
+/// How long the caller's part of a creation took.
+#[derive(Debug, Clone, Copy)]
+pub struct Timing {
+    /// Root file system and mounts, as far as they are made outside of the container.
+    pub rootfs: Duration,
+    /// The cgroup with its limits.
+    pub cgroup: Duration,
+    /// The child with its namespaces.
+    pub clone: Duration,
+    /// When the child was there.
+    pub cloned: Instant,
+}
+
 /// What the parent opened for the child.
 struct Plan<'a> {
     create: &'a Create<'a>,
@@ -127,6 +141,7 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
     };
     let process = create.spec.process().as_ref();
     let process = process.ok_or_else(|| Error::invalid("process", "missing"))?;
+    let began = Instant::now();
     let root = rootfs::prepare(create.rootfs, user)?;
     let mut mounts = mount::prepare(
         create.spec.mounts().as_deref().unwrap_or_default(),
@@ -149,6 +164,7 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
         inside,
         outside: outside.is_some(),
     };
+    let mounted = Instant::now();
     let limits = create
         .spec
         .linux()
@@ -156,6 +172,7 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
         .and_then(|linux| linux.resources().as_ref());
     let none = LinuxResources::default();
     let cgroup = cgroup::make(create.cgroup, Some(limits.unwrap_or(&none)))?;
+    let limited = Instant::now();
     let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
     let status = Status(theirs);
     let pid_namespace = create
@@ -188,7 +205,16 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
         }),
     };
     match child {
-        Ok(child) => Ok(Init::created(child, ours, outside)),
+        Ok(child) => {
+            let cloned = Instant::now();
+            let timing = Timing {
+                rootfs: mounted - began,
+                cgroup: limited - mounted,
+                clone: cloned - limited,
+                cloned,
+            };
+            Ok(Init::created(child, ours, outside, timing))
+        }
         Err(error) => {
             let _ = cgroup::remove(create.cgroup);
             Err(error)

@@ -11,6 +11,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 
+use crate::create::Timing;
 use crate::hook::Outside;
 use crate::oci_spec::runtime::ContainerState;
 use crate::report::{self, Report, Word};
@@ -39,6 +40,7 @@ pub struct Init {
     container: ContainerState,
     console: Option<OwnedFd>,
     hooks: Option<Outside>,
+    timing: Option<Timing>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,7 +86,12 @@ pub struct Failure {
 
 impl Init {
     /// A created child, which will build a container and wait.
-    pub(crate) fn created(child: Child, status: OwnedFd, hooks: Option<Outside>) -> Self {
+    pub(crate) fn created(
+        child: Child,
+        status: OwnedFd,
+        hooks: Option<Outside>,
+        timing: Timing,
+    ) -> Self {
         let Child { pid, pidfd } = child;
         Self {
             pid,
@@ -94,6 +101,7 @@ impl Init {
             container: ContainerState::Created,
             console: None,
             hooks,
+            timing: Some(timing),
         }
     }
 
@@ -108,6 +116,7 @@ impl Init {
             container: ContainerState::Running,
             console: None,
             hooks: None,
+            timing: None,
         }
     }
 
@@ -122,6 +131,7 @@ impl Init {
             container: ContainerState::Created,
             console: None,
             hooks: None,
+            timing: None,
         }
     }
 
@@ -134,6 +144,11 @@ impl Init {
     /// for ever. To be asked before the process is reaped.
     pub fn start_time(&self) -> Result<u64, Error> {
         process::start_time(self.pid)
+    }
+
+    /// How long its creation took, for who has created it.
+    pub fn timing(&self) -> Option<Timing> {
+        self.timing
     }
 
     /// Readable once the process has ended. To be reaped with `waitid(P_PIDFD)`.

@@ -49,7 +49,7 @@ mod rootfs;
 mod sys;
 mod validate;
 
-pub use create::{Create, create};
+pub use create::{Create, Timing, create};
 pub use credential::names as capabilities;
 pub use error::Error;
 pub use exec::{Exec, exec};

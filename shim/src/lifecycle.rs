@@ -2,8 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use skiff_runtime::{Progress, cgroup};
-use skiff_shim_proto::message::{Event, Failure, FailureKind, Reply};
+use skiff_runtime::{Progress, Timing, cgroup};
+use skiff_shim_proto::message::{CreateTook, Event, Failure, FailureKind, Reply};
 use skiff_shim_proto::record::ExitRecord;
 
 use crate::container::{Action, Container, Ended, Exit, Input, Removal, State, step};
@@ -90,6 +90,7 @@ impl Shim {
             }
             Ok(Progress::Running { .. }) => {
                 container.started_at = clock::now();
+                container.exec_took = container.let_go.map(|at| at.elapsed());
                 self.happened_to(key, Input::Executed);
             }
             // It exits by itself; the rest follows when it is reaped.
@@ -128,6 +129,7 @@ impl Shim {
             let reply = Reply::Created {
                 pid: container.init.pid(),
                 start_time: container.start_time,
+                took: container.init.timing().map(took),
             };
             self.peers.answer(&self.poll, asker, Ok(reply));
         }
@@ -137,6 +139,7 @@ impl Shim {
         let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
+        container.let_go = Some(Instant::now());
         if let Err(e) = container.init.start() {
             self.give_up(key, failure::of(&e));
         }
@@ -155,7 +158,8 @@ impl Shim {
             id: container.id.clone(),
             started_at,
         });
-        let answer = failure.map_or(Ok(Reply::Started { started_at }), Err);
+        let took = container.exec_took.map(clock::nanoseconds);
+        let answer = failure.map_or(Ok(Reply::Started { started_at, took }), Err);
         if !self.peers.answer(&self.poll, asker, answer)
             && let Some(news) = news
         {
@@ -295,6 +299,16 @@ impl Shim {
         for asker in removers.into_iter().chain(enders) {
             self.peers.answer(&self.poll, asker, Err(why.clone()));
         }
+    }
+}
+
+/// What a creation that has come to its end has taken.
+fn took(timing: Timing) -> CreateTook {
+    CreateTook {
+        rootfs: clock::nanoseconds(timing.rootfs),
+        cgroup: clock::nanoseconds(timing.cgroup),
+        clone: clock::nanoseconds(timing.clone),
+        init: clock::nanoseconds(timing.cloned.elapsed()),
     }
 }
 

@@ -11,6 +11,7 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use oci_spec::runtime::Spec;
 use skiff_cri::v1 as cri;
@@ -35,6 +36,7 @@ use crate::profile::seccomp::Program;
 use crate::record::Request;
 use crate::shim::process::ProcessId;
 use crate::shim::{Client, ShimError};
+use crate::telemetry::Timeline;
 
 /// What a container is to be made of.
 pub struct Plan {
@@ -50,6 +52,8 @@ pub struct Plan {
     pub cgroup_parent: PathBuf,
     /// Host pid of the container that it shares the PID namespace of.
     pub target_pid: Option<i32>,
+    /// Where it is put down how long its making takes.
+    pub timeline: Timeline,
 }
 
 impl Plan {
@@ -59,10 +63,11 @@ impl Plan {
         daemon: &Daemon,
         client: &Client,
     ) -> Result<(Arc<Facts>, State), ContainerError> {
+        let timeline = self.timeline.clone();
         let held = Held::hold(daemon, self)?;
         let recorded = held.record(daemon)?.confine(daemon).await?;
         let prepared = recorded.prepare(daemon)?.fill(daemon).await?;
-        prepared.build(daemon, client).await
+        prepared.build(daemon, client, &timeline).await
     }
 
     fn name(&self) -> String {
@@ -353,6 +358,7 @@ impl Prepared {
         self,
         daemon: &Daemon,
         client: &Client,
+        timeline: &Timeline,
     ) -> Result<(Arc<Facts>, State), ContainerError> {
         let Self { recorded, snapshot } = self;
         let mut record = recorded.record.clone();
@@ -377,8 +383,14 @@ impl Prepared {
             .program
             .as_ref()
             .map(|program| Arc::clone(&program.file));
+        let asked = Instant::now();
         let process = match client.create(create, program).await {
-            Ok(process) => process,
+            Ok((process, took)) => {
+                if let Some(took) = took {
+                    timeline.created(asked, &took);
+                }
+                process
+            }
             Err(source) => {
                 delete_by_shim(client, &record, &source).await;
                 let action = "create";

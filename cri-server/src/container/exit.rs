@@ -6,6 +6,9 @@ use skiff_shim_proto::record::ExitRecord;
 /// Exit code when nobody knows: what a status out of range counts as.
 const UNKNOWN: i32 = 255;
 
+/// The reason of one whose command could not be executed.
+const START_ERROR: &str = "StartError";
+
 /// How a container ended.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Exit {
@@ -30,7 +33,7 @@ impl From<ExitRecord> for Exit {
             finished_at
         };
         let (reason, message) = match record.start_error {
-            Some(message) => ("StartError", message),
+            Some(message) => (START_ERROR, message),
             // One that went on after the kernel had killed a child of it, and ended well.
             None if record.code == 0 => ("Completed", String::new()),
             None if record.oom_killed => ("OOMKilled", String::new()),
@@ -49,7 +52,7 @@ impl From<ExitRecord> for Exit {
 impl Exit {
     /// The command could not be executed; `code` is what a shell would give.
     pub fn start_error(code: i32, message: String, now: i64) -> Self {
-        let reason = "StartError".into();
+        let reason = START_ERROR.into();
         Self {
             code,
             reason,
@@ -57,6 +60,11 @@ impl Exit {
             started_at: now,
             finished_at: now,
         }
+    }
+
+    /// Whether its command never ran.
+    pub fn is_start_error(&self) -> bool {
+        self.reason == START_ERROR
     }
 
     /// The shim ended before it could tell; what was left of the container has been killed.

@@ -7,19 +7,36 @@ use skiff_cri::v1::image_service_server::ImageService;
 use skiff_image::Store;
 use tonic::{Request, Response, Status};
 
-use super::edge::{Kind, Stream, answer, answer_stream};
+use super::call::{Call, Kind, Stream};
+use super::subject::{Subject, image, nothing};
 use crate::rpc;
+use crate::telemetry::Telemetry;
 
 /// The service.
 #[derive(Clone)]
 pub struct Images {
     store: Arc<Store>,
+    telemetry: Arc<Telemetry>,
 }
+
+/// The calls that are built.
+pub(super) const METHODS: &[&str] = &[
+    "ListImages",
+    "StreamImages",
+    "ImageStatus",
+    "PullImage",
+    "RemoveImage",
+    "ImageFsInfo",
+];
 
 impl Images {
     /// The service of a store.
-    pub fn new(store: Arc<Store>) -> Self {
-        Self { store }
+    pub fn new(store: Arc<Store>, telemetry: Arc<Telemetry>) -> Self {
+        Self { store, telemetry }
+    }
+
+    fn call(&self, method: &'static str, kind: Kind, subject: Subject) -> Call<'_> {
+        Call::new(&self.telemetry, method, kind, subject)
     }
 }
 
@@ -29,8 +46,10 @@ impl ImageService for Images {
         &self,
         request: Request<cri::ListImagesRequest>,
     ) -> Result<Response<cri::ListImagesResponse>, Status> {
-        let handler = rpc::list_images::handle(&self.store, request.into_inner());
-        answer("ListImages", Kind::Read, String::new(), handler).await
+        let request = request.into_inner();
+        let call = self.call("ListImages", Kind::Read, nothing(&request));
+        call.answer(rpc::list_images::handle(&self.store, request))
+            .await
     }
 
     type StreamImagesStream = Stream<cri::StreamImagesResponse>;
@@ -39,8 +58,10 @@ impl ImageService for Images {
         &self,
         request: Request<cri::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
-        let handler = rpc::stream_images::handle(&self.store, request.into_inner());
-        answer_stream("StreamImages", String::new(), handler).await
+        let request = request.into_inner();
+        let call = self.call("StreamImages", Kind::Read, nothing(&request));
+        call.answer_stream(rpc::stream_images::handle(&self.store, request))
+            .await
     }
 
     async fn image_status(
@@ -48,9 +69,9 @@ impl ImageService for Images {
         request: Request<cri::ImageStatusRequest>,
     ) -> Result<Response<cri::ImageStatusResponse>, Status> {
         let request = request.into_inner();
-        let about = image(request.image.as_ref());
-        let handler = rpc::image_status::handle(&self.store, request);
-        answer("ImageStatus", Kind::Read, about, handler).await
+        let call = self.call("ImageStatus", Kind::Read, image(request.image.as_ref()));
+        call.answer(rpc::image_status::handle(&self.store, request))
+            .await
     }
 
     async fn pull_image(
@@ -58,9 +79,9 @@ impl ImageService for Images {
         request: Request<cri::PullImageRequest>,
     ) -> Result<Response<cri::PullImageResponse>, Status> {
         let request = request.into_inner();
-        let about = image(request.image.as_ref());
-        let handler = rpc::pull_image::handle(&self.store, request);
-        answer("PullImage", Kind::Change, about, handler).await
+        let call = self.call("PullImage", Kind::Change, image(request.image.as_ref()));
+        let handler = rpc::pull_image::handle(&self.store, &self.telemetry, request);
+        call.answer(handler).await
     }
 
     async fn remove_image(
@@ -68,20 +89,18 @@ impl ImageService for Images {
         request: Request<cri::RemoveImageRequest>,
     ) -> Result<Response<cri::RemoveImageResponse>, Status> {
         let request = request.into_inner();
-        let about = image(request.image.as_ref());
-        let handler = rpc::remove_image::handle(&self.store, request);
-        answer("RemoveImage", Kind::Change, about, handler).await
+        let call = self.call("RemoveImage", Kind::Change, image(request.image.as_ref()));
+        call.answer(rpc::remove_image::handle(&self.store, request))
+            .await
     }
 
     async fn image_fs_info(
         &self,
         request: Request<cri::ImageFsInfoRequest>,
     ) -> Result<Response<cri::ImageFsInfoResponse>, Status> {
-        let handler = rpc::image_fs_info::handle(&self.store, request.into_inner());
-        answer("ImageFsInfo", Kind::Read, String::new(), handler).await
+        let request = request.into_inner();
+        let call = self.call("ImageFsInfo", Kind::Read, nothing(&request));
+        call.answer(rpc::image_fs_info::handle(&self.store, request))
+            .await
     }
-}
-
-fn image(spec: Option<&cri::ImageSpec>) -> String {
-    spec.map_or_else(String::new, |spec| format!("image {}", spec.image))
 }

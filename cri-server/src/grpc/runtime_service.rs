@@ -6,7 +6,8 @@ use skiff_cri::v1 as cri;
 use skiff_cri::v1::runtime_service_server::RuntimeService;
 use tonic::{Request, Response, Status};
 
-use super::edge::{Kind, Stream, answer, answer_stream, unimplemented};
+use super::call::{Call, Kind, Stream, unimplemented};
+use super::subject::{Subject, container, new_container, new_pod, nothing, pod};
 use crate::daemon::Daemon;
 use crate::rpc;
 
@@ -31,20 +32,25 @@ macro_rules! service {
             ($request:ident) -> $response:ident, $about:expr, $handler:expr;)* }
         streams { $($sname:ident $swire:literal $stype:ident
             ($srequest:ident) -> $sresponse:ident, $sabout:expr, $shandler:expr;)* }
+        live { $($lname:ident $lwire:literal $ltype:ident
+            ($lrequest:ident) -> $lresponse:ident, $labout:expr, $lhandler:expr;)* }
         unbuilt { $($uname:ident $uwire:literal ($urequest:ident) -> $uresponse:ident;)* }
         unbuilt_streams { $($vname:ident $vwire:literal $vtype:ident
             ($vrequest:ident) -> $vresponse:ident;)* }
     ) => {
+        /// The calls that are built.
+        pub(super) const METHODS: &[&str] = &[$($wire,)* $($swire,)* $($lwire,)*];
+
         #[tonic::async_trait]
         impl RuntimeService for Runtime {
             $(async fn $name(
                 &self,
                 request: Request<cri::$request>,
             ) -> Result<Response<cri::$response>, Status> {
-                let request = request.into_inner();
-                let about: fn(&cri::$request) -> String = $about;
-                let about = about(&request);
-                answer($wire, Kind::$kind, about, ($handler)(&self.daemon, request)).await
+                let about: fn(&cri::$request) -> Subject = $about;
+                let subject = about(request.get_ref());
+                let call = Call::new(&self.daemon.telemetry, $wire, Kind::$kind, subject);
+                call.answer(($handler)(&self.daemon, request.into_inner())).await
             })*
 
             $(type $stype = Stream<cri::$sresponse>;
@@ -53,10 +59,23 @@ macro_rules! service {
                 &self,
                 request: Request<cri::$srequest>,
             ) -> Result<Response<Self::$stype>, Status> {
-                let request = request.into_inner();
-                let about: fn(&cri::$srequest) -> String = $sabout;
-                let about = about(&request);
-                answer_stream($swire, about, ($shandler)(&self.daemon, request)).await
+                let about: fn(&cri::$srequest) -> Subject = $sabout;
+                let subject = about(request.get_ref());
+                let call = Call::new(&self.daemon.telemetry, $swire, Kind::Read, subject);
+                call.answer_stream(($shandler)(&self.daemon, request.into_inner())).await
+            })*
+
+            $(type $ltype = Stream<cri::$lresponse>;
+
+            async fn $lname(
+                &self,
+                request: Request<cri::$lrequest>,
+            ) -> Result<Response<Self::$ltype>, Status> {
+                let about: fn(&cri::$lrequest) -> Subject = $labout;
+                let subject = about(request.get_ref());
+                let call = Call::new(&self.daemon.telemetry, $lwire, Kind::Read, subject);
+                let handler = ($lhandler)(&self.daemon, request.into_inner());
+                call.answer_live(handler).await
             })*
 
             $(async fn $uname(
@@ -81,16 +100,16 @@ macro_rules! service {
 service! {
     unary {
         version "Version" Read (VersionRequest) -> VersionResponse,
-            |_| String::new(), |_, r| rpc::version::handle(r);
+            nothing, |_, r| rpc::version::handle(r);
         status "Status" Read (StatusRequest) -> StatusResponse,
-            |_| String::new(), rpc::status::handle;
+            nothing, rpc::status::handle;
         runtime_config "RuntimeConfig" Read (RuntimeConfigRequest) -> RuntimeConfigResponse,
-            |_| String::new(), rpc::runtime_config::handle;
+            nothing, rpc::runtime_config::handle;
         update_runtime_config "UpdateRuntimeConfig" Change
             (UpdateRuntimeConfigRequest) -> UpdateRuntimeConfigResponse,
-            |_| String::new(), |_, r| rpc::update_runtime_config::handle(r);
+            nothing, |_, r| rpc::update_runtime_config::handle(r);
         run_pod_sandbox "RunPodSandbox" Change (RunPodSandboxRequest) -> RunPodSandboxResponse,
-            |r| pod_name(r.config.as_ref()), rpc::run_pod_sandbox::handle;
+            new_pod, rpc::run_pod_sandbox::handle;
         stop_pod_sandbox "StopPodSandbox" Change
             (StopPodSandboxRequest) -> StopPodSandboxResponse,
             |r| pod(&r.pod_sandbox_id), rpc::stop_pod_sandbox::handle;
@@ -102,7 +121,7 @@ service! {
             |r| pod(&r.pod_sandbox_id), rpc::pod_sandbox_status::handle;
         list_pod_sandbox "ListPodSandbox" Read
             (ListPodSandboxRequest) -> ListPodSandboxResponse,
-            |_| String::new(), rpc::list_pod_sandbox::handle;
+            nothing, rpc::list_pod_sandbox::handle;
         create_container "CreateContainer" Change
             (CreateContainerRequest) -> CreateContainerResponse,
             new_container, rpc::create_container::handle;
@@ -125,7 +144,7 @@ service! {
             |r| container(&r.container_id), rpc::container_status::handle;
         list_containers "ListContainers" Read
             (ListContainersRequest) -> ListContainersResponse,
-            |_| String::new(), rpc::list_containers::handle;
+            nothing, rpc::list_containers::handle;
         exec_sync "ExecSync" Read (ExecSyncRequest) -> ExecSyncResponse,
             |r| container(&r.container_id), rpc::exec_sync::handle;
         exec "Exec" Change (ExecRequest) -> ExecResponse,
@@ -141,10 +160,15 @@ service! {
     streams {
         stream_pod_sandboxes "StreamPodSandboxes" StreamPodSandboxesStream
             (StreamPodSandboxesRequest) -> StreamPodSandboxesResponse,
-            |_| String::new(), rpc::stream_pod_sandboxes::handle;
+            nothing, rpc::stream_pod_sandboxes::handle;
         stream_containers "StreamContainers" StreamContainersStream
             (StreamContainersRequest) -> StreamContainersResponse,
-            |_| String::new(), rpc::stream_containers::handle;
+            nothing, rpc::stream_containers::handle;
+    }
+    live {
+        get_container_events "GetContainerEvents" GetContainerEventsStream
+            (GetEventsRequest) -> ContainerEventResponse,
+            nothing, rpc::get_container_events::handle;
     }
     unbuilt {
         container_stats "ContainerStats" (ContainerStatsRequest) -> ContainerStatsResponse;
@@ -168,44 +192,7 @@ service! {
             (StreamContainerStatsRequest) -> StreamContainerStatsResponse;
         stream_pod_sandbox_stats "StreamPodSandboxStats" StreamPodSandboxStatsStream
             (StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsResponse;
-        get_container_events "GetContainerEvents" GetContainerEventsStream
-            (GetEventsRequest) -> ContainerEventResponse;
         stream_pod_sandbox_metrics "StreamPodSandboxMetrics" StreamPodSandboxMetricsStream
             (StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsResponse;
     }
-}
-
-fn pod(id: &str) -> String {
-    format!("pod {id}")
-}
-
-fn container(id: &str) -> String {
-    format!("container {id}")
-}
-
-fn pod_name(config: Option<&cri::PodSandboxConfig>) -> String {
-    match config.and_then(|config| config.metadata.as_ref()) {
-        Some(metadata) => {
-            let cri::PodSandboxMetadata {
-                name,
-                uid,
-                namespace,
-                attempt,
-            } = metadata;
-            format!("pod {namespace}/{name} uid {uid} attempt {attempt}")
-        }
-        None => "pod without metadata".into(),
-    }
-}
-
-fn new_container(request: &cri::CreateContainerRequest) -> String {
-    let config = request.config.as_ref();
-    let metadata = config
-        .and_then(|config| config.metadata.clone())
-        .unwrap_or_default();
-    let cri::ContainerMetadata { name, attempt } = metadata;
-    format!(
-        "pod {} container {name} attempt {attempt}",
-        request.pod_sandbox_id
-    )
 }

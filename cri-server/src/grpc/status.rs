@@ -23,6 +23,7 @@ fn code(error: &RpcError) -> Code {
         RpcError::NoPod(_) | RpcError::NoContainer(_) => Code::NotFound,
         RpcError::NotReady(_) => Code::FailedPrecondition,
         RpcError::Streaming(_) => Code::ResourceExhausted,
+        RpcError::Events(_) => Code::DataLoss,
         RpcError::Pod(error) => pod(error),
         RpcError::Container(error) => container(error),
         RpcError::Pull(error) => pull(error),

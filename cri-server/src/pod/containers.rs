@@ -14,13 +14,19 @@ use crate::container::{ContainerError, ContainerView, Exit, State};
 use crate::id::Id;
 use crate::record::RecordError;
 use crate::shim::ShimError;
+use crate::telemetry::{Phase, Timeline};
 
 const SIGKILL: i32 = 9;
 /// Pause before a record that could not be written is written again.
 const SAVE_PAUSE: Duration = Duration::from_secs(1);
 
 impl PodTask {
-    pub(super) fn start_container(&mut self, id: &Id, answer: Answer<(), ContainerError>) {
+    pub(super) fn start_container(
+        &mut self,
+        id: &Id,
+        timeline: Timeline,
+        answer: Answer<(), ContainerError>,
+    ) {
         let client = self.client();
         // Dropping the answer says that there is no such container.
         let Some(slot) = self.containers.get_mut(id) else {
@@ -36,8 +42,12 @@ impl PodTask {
                 slot.start_waiters.push(answer);
                 let id = id.clone();
                 self.begin(async move {
+                    let asked = Instant::now();
                     let result = client.start(id.as_str()).await;
-                    Done::Started(id, result)
+                    if let Ok((_, Some(took))) = result {
+                        timeline.took(Phase::Exec, asked, took);
+                    }
+                    Done::Started(id, result.map(|(started_at, _)| started_at))
                 });
             }
             (Ok(_), Err(source)) => {

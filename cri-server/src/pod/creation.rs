@@ -12,6 +12,7 @@ use crate::container::create::Plan;
 use crate::container::state::Event;
 use crate::container::{ContainerError, ContainerView, Facts, State};
 use crate::id::Id;
+use crate::telemetry::Timeline;
 
 /// What a request for a container comes to.
 enum Admission {
@@ -24,6 +25,7 @@ impl PodTask {
     pub(super) fn create_container(
         &mut self,
         config: cri::ContainerConfig,
+        timeline: Timeline,
         answer: Answer<Id, ContainerError>,
     ) {
         match self.admit(&config) {
@@ -31,7 +33,7 @@ impl PodTask {
             Ok(Admission::Exists(id)) => {
                 let _ = answer.send(Ok(id));
             }
-            Ok(Admission::New(id)) => self.begin_creation(id, config, answer),
+            Ok(Admission::New(id)) => self.begin_creation(id, config, timeline, answer),
             Err(error) => {
                 let _ = answer.send(Err(Arc::new(error)));
             }
@@ -94,6 +96,7 @@ impl PodTask {
         &mut self,
         id: Id,
         config: cri::ContainerConfig,
+        timeline: Timeline,
         answer: Answer<Id, ContainerError>,
     ) {
         let client = match self.client() {
@@ -112,6 +115,7 @@ impl PodTask {
             cgroup_parent: self.record.cgroup_parent.clone(),
             target_pid: self.target_pid(&config),
             config: config.clone(),
+            timeline,
         };
         self.creations.push(Creation {
             id: id.clone(),

@@ -136,6 +136,8 @@ impl PodTask {
         self.daemon
             .store
             .forget(self.handle.name(), &self.record.id);
+        let events = &self.daemon.events;
+        events.removed(&self.handle.view(), &self.daemon.store);
         self.gone = true;
         for waiter in self.removal.take().into_iter().flatten() {
             let _ = waiter.send(Ok(()));

@@ -11,6 +11,7 @@
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Instant;
 
 use skiff_cri::v1 as cri;
 use skiff_shim_proto::message::{Adopt, UserNamespace};
@@ -27,6 +28,7 @@ use crate::cgroup_driver::Place;
 use crate::daemon::Daemon;
 use crate::shim::Shim;
 use crate::shim::pool::Kind;
+use crate::telemetry::{NetworkOperation, Phase, Timeline};
 
 /// What a pod is going to be: the request, checked.
 pub struct Plan {
@@ -34,6 +36,7 @@ pub struct Plan {
     adopt: Adopt,
     place: Place,
     hostname: String,
+    timeline: Timeline,
 }
 
 /// A pod that stands.
@@ -94,6 +97,7 @@ impl Plan {
             adopt,
             place,
             hostname,
+            timeline: Timeline::of_call(&daemon.telemetry),
         })
     }
 
@@ -133,7 +137,9 @@ impl Taken {
             Some(_) => Kind::UserNamespace,
             None => Kind::Plain,
         };
+        let began = Instant::now();
         let shim = daemon.pool.take(kind).await.map_err(failed)?;
+        plan.timeline.ended(Phase::Spare, began);
         Ok(Self { plan, shim })
     }
 
@@ -161,8 +167,12 @@ impl Taken {
         if let Err(error) = adopted.record.create(&daemon.layout, config) {
             return Err(adopted.fail(daemon, error.into()).await);
         }
+        let began = Instant::now();
         match adopted.shim.client.adopt(adopted.plan.adopt.clone()).await {
-            Ok(init_pid) => {
+            Ok((init_pid, took)) => {
+                if let Some(took) = took {
+                    adopted.plan.timeline.took(Phase::Netns, began, took);
+                }
                 adopted.record.init_pid = init_pid;
                 Ok(adopted)
             }
@@ -203,7 +213,11 @@ impl Adopted {
             return Ok(None);
         };
         let pod = network_pod(&self.plan, netns).map_err(|source| self.plan.refused(source))?;
+        let began = Instant::now();
         let attached = daemon.cni.setup(&pod).await;
+        let metrics = &daemon.telemetry.metrics;
+        metrics.network(NetworkOperation::Add).done(began, &attached);
+        self.plan.timeline.ended(Phase::Cni, began);
         let attachment = attached.map_err(|source| PodError::Network {
             action: "set up",
             id: self.record.id.clone(),

@@ -3,7 +3,7 @@
 //! daemon has died.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::error::PodError;
 use super::record::{PodRecord, ShimRecord};
@@ -14,6 +14,7 @@ use crate::layout::Layout;
 use crate::netns;
 use crate::record;
 use crate::shim::{Client, Process, ShimError};
+use crate::telemetry::NetworkOperation;
 
 /// How long a shim may take to end after it said it would.
 const GOODBYE: Duration = Duration::from_secs(10);
@@ -77,7 +78,10 @@ pub async fn give_back(daemon: &Daemon, mut remains: Remains) -> Result<(), PodE
         }
     }
     if let Some(netns) = &remains.netns {
+        let began = Instant::now();
         let torn_down = daemon.cni.teardown(remains.id.as_str(), Some(netns)).await;
+        let metrics = &daemon.telemetry.metrics;
+        metrics.network(NetworkOperation::Del).done(began, &torn_down);
         torn_down.map_err(|source| PodError::Network {
             action: "tear down",
             id: remains.id.clone(),

@@ -30,6 +30,7 @@ use crate::id::Id;
 use crate::shim::connect::Found;
 use crate::shim::{ShimError, ShimEvent};
 use crate::store::PodName;
+use crate::telemetry::Timeline;
 
 /// Where an answer goes. Errors are shared because several requests may wait for one operation.
 pub type Answer<T, E> = oneshot::Sender<Result<T, Arc<E>>>;
@@ -42,9 +43,13 @@ pub enum Command {
     /// Stop it and remove it with its containers.
     Remove(Answer<(), PodError>),
     /// Make a container; answered with its id.
-    Create(Box<cri::ContainerConfig>, Answer<Id, ContainerError>),
+    Create(
+        Box<cri::ContainerConfig>,
+        Timeline,
+        Answer<Id, ContainerError>,
+    ),
     /// Let a container run.
-    StartContainer(Id, Answer<(), ContainerError>),
+    StartContainer(Id, Timeline, Answer<(), ContainerError>),
     /// End a container within a time.
     StopContainer(Id, Duration, Answer<(), ContainerError>),
     /// Remove a container, by force when it runs.
@@ -114,6 +119,11 @@ impl PodHandle {
     /// The pod as it is.
     pub fn view(&self) -> Arc<PodView> {
         self.view.load_full()
+    }
+
+    /// Lets readers see the pod so; returns how they saw it before.
+    pub(crate) fn show(&self, view: impl Into<Arc<PodView>>) -> Arc<PodView> {
+        self.view.swap(view.into())
     }
 
     /// Waits until the pod is ready or could not be started.
@@ -329,8 +339,12 @@ impl PodTask {
         match command {
             Command::Stop(answer) => self.stop(answer),
             Command::Remove(answer) => self.remove(answer),
-            Command::Create(config, answer) => self.create_container(*config, answer),
-            Command::StartContainer(id, answer) => self.start_container(&id, answer),
+            Command::Create(config, timeline, answer) => {
+                self.create_container(*config, timeline, answer);
+            }
+            Command::StartContainer(id, timeline, answer) => {
+                self.start_container(&id, timeline, answer);
+            }
             Command::StopContainer(id, grace, answer) => self.stop_container(&id, grace, answer),
             Command::RemoveContainer(id, answer) => self.remove_container(&id, answer),
             Command::UpdateContainer(id, change, answer) => {
@@ -393,7 +407,10 @@ impl PodTask {
                 .map(|(id, slot)| (id.clone(), slot.view.clone()))
                 .collect(),
         };
-        self.handle.view.store(Arc::new(view));
+        let view = Arc::new(view);
+        let before = self.handle.show(Arc::clone(&view));
+        let daemon = &self.daemon;
+        daemon.events.changed(&before, &view, &daemon.store);
     }
 }
 

@@ -6,17 +6,20 @@
 //! for: a plugin may take its time.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use crate::daemon::Daemon;
 use crate::pod::{PodHandle, State};
-use crate::telemetry::chain;
+use crate::telemetry::{NetworkOperation, chain};
 
 /// Checks the networks of all pods that are ready now.
 pub(super) async fn check(daemon: Arc<Daemon>) {
     for pod in daemon.store.pods().iter().filter(|pod| is_attached(pod)) {
-        let Err(error) = daemon.cni.check(pod.id().as_str()).await else {
-            continue;
-        };
+        let began = Instant::now();
+        let checked = daemon.cni.check(pod.id().as_str()).await;
+        let metrics = &daemon.telemetry.metrics;
+        metrics.network(NetworkOperation::Check).done(began, &checked);
+        let Err(error) = checked else { continue };
         // One that was stopped meanwhile need not have a network.
         if is_attached(pod) {
             let error = chain(&error);

@@ -23,7 +23,7 @@ pub async fn handle(
     let pod = find_pod(daemon, &request.pod_sandbox_id)
         .await?
         .ok_or_else(no_pod)?;
-    let create = |answer| Command::Create(Box::new(config), answer);
+    let create = |answer| Command::Create(Box::new(config), timeline, answer);
     let id = pod.ask(create).await.ok_or_else(no_pod)??;
     Ok(CreateContainerResponse {
         container_id: id.to_string(),

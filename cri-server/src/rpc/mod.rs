@@ -9,6 +9,7 @@ pub mod container_status;
 pub mod create_container;
 pub mod exec;
 pub mod exec_sync;
+pub mod get_container_events;
 pub mod image_fs_info;
 pub mod image_status;
 pub mod list_containers;
@@ -43,6 +44,7 @@ use skiff_streaming::Streams;
 
 use crate::container::ContainerError;
 use crate::daemon::Daemon;
+use crate::events::Lost;
 use crate::id::Id;
 use crate::pod::{PodError, PodHandle};
 use crate::store::{Ambiguous, Found};
@@ -67,6 +69,9 @@ pub enum RpcError {
     /// The pod does not run.
     #[error("pod {0} is not ready")]
     NotReady(Id),
+    /// A client does not keep up with events.
+    #[error(transparent)]
+    Events(#[from] Lost),
     /// Nobody comes for the URLs that were given out.
     #[error(transparent)]
     Streaming(#[from] skiff_streaming::TooMany),

@@ -16,6 +16,9 @@ pub async fn handle(
     request: PodSandboxStatusRequest,
 ) -> Result<PodSandboxStatusResponse, RpcError> {
     let pod = find_pod(daemon, &request.pod_sandbox_id).await?;
+    // Before the view is read: of an answer and an event, the one with the later time must be the
+    // newer.
+    let timestamp = clock::now();
     let view = pod.ok_or(RpcError::NoPod(request.pod_sandbox_id))?.view();
     Ok(PodSandboxStatusResponse {
         status: Some(view.status()),
@@ -25,7 +28,7 @@ pub async fn handle(
             BTreeMap::new()
         },
         containers_statuses: view.containers.values().map(|c| c.status()).collect(),
-        timestamp: clock::now(),
+        timestamp,
     })
 }
 

@@ -15,7 +15,7 @@ pub async fn handle(
     let (id, pod) = find_container(daemon, &request.container_id)
         .await?
         .ok_or_else(none)?;
-    pod.ask(|answer| Command::StartContainer(id, answer))
+    pod.ask(|answer| Command::StartContainer(id, timeline, answer))
         .await
         .ok_or_else(none)??;
     Ok(StartContainerResponse {})

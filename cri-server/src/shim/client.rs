@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use skiff_shim_proto::frame::{self, FrameError};
 use skiff_shim_proto::message::{
-    Adopt, Attach, Call, Create, Event, Exec, Failure, Message, PodState, Reply, Request, Resize,
+    Adopt, Attach, Call, Create, CreateTook, Event, Exec, Failure, Message, PodState, Reply, Request, Resize,
     Update,
 };
 use tokio::io::unix::AsyncFd;
@@ -22,6 +22,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::ShimError;
+use super::process::ProcessId;
 
 /// Longest wait for an answer, but for an exec's, which ends when its process does.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -104,33 +105,44 @@ impl Client {
         &self.0.channel.shim
     }
 
-    /// Makes a spare the shim of a pod; returns the pid of its shared PID namespace's init.
-    pub async fn adopt(&self, adopt: Adopt) -> Result<Option<i32>, ShimError> {
+    /// Makes a spare the shim of a pod; returns the pid of its shared PID namespace's init, and
+    /// how long it took, if the shim tells.
+    pub async fn adopt(
+        &self,
+        adopt: Adopt,
+    ) -> Result<(Option<i32>, Option<Duration>), ShimError> {
         match self.call("adopt", Call::Adopt(adopt)).await? {
-            Reply::Adopted { init_pid } => Ok(init_pid),
+            Reply::Adopted { init_pid, took } => Ok((init_pid, took.map(Duration::from_nanos))),
             _ => Err(self.unexpected("adopt")),
         }
     }
 
-    /// Builds a container; returns the pid and start time of its first process. `program` is that
-    /// of [`Create::seccomp`].
+    /// Builds a container; returns the pid and start time of its first process, and how long its
+    /// parts took, if the shim tells. `program` is that of [`Create::seccomp`].
     pub async fn create(
         &self,
         create: Create,
         program: Option<Arc<OwnedFd>>,
-    ) -> Result<super::process::ProcessId, ShimError> {
+    ) -> Result<(ProcessId, Option<CreateTook>), ShimError> {
         let call = Call::Create(Box::new(create));
         let fds = program.into_iter().collect();
         match self.call_with("create", call, fds).await? {
-            Reply::Created { pid, start_time } => Ok(super::process::ProcessId { pid, start_time }),
+            Reply::Created {
+                pid,
+                start_time,
+                took,
+            } => Ok((ProcessId { pid, start_time }, took)),
             _ => Err(self.unexpected("create")),
         }
     }
 
-    /// Lets a created container run; returns when it began, in nanoseconds since the epoch.
-    pub async fn start(&self, id: &str) -> Result<i64, ShimError> {
+    /// Lets a created container run; returns when it began, in nanoseconds since the epoch, and how
+    /// long its exec took, if the shim tells.
+    pub async fn start(&self, id: &str) -> Result<(i64, Option<Duration>), ShimError> {
         match self.call("start", Call::Start { id: id.into() }).await? {
-            Reply::Started { started_at } => Ok(started_at),
+            Reply::Started { started_at, took } => {
+                Ok((started_at, took.map(Duration::from_nanos)))
+            }
             _ => Err(self.unexpected("start")),
         }
     }

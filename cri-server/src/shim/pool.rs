@@ -9,6 +9,7 @@ use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -41,6 +42,7 @@ pub enum Kind {
 #[derive(Clone)]
 pub struct Pool {
     wanted: mpsc::UnboundedSender<Request>,
+    spares: Arc<AtomicUsize>,
 }
 
 /// Somebody who waits for a shim.
@@ -54,8 +56,23 @@ impl Pool {
     /// first of those on. Needs a tokio runtime.
     pub fn new(spawner: Arc<dyn Spawn>, shims: PathBuf, size: usize) -> Self {
         let (wanted, requests) = mpsc::unbounded_channel();
-        tokio::spawn(keep(Starter { spawner, shims }, size, requests));
-        Self { wanted }
+        let spares = Arc::default();
+        let keeper = Keeper {
+            starter: Arc::new(Starter { spawner, shims }),
+            size,
+            plain: Stock::new(Kind::Plain, size),
+            user_namespace: Stock::new(Kind::UserNamespace, 0),
+            count: Arc::clone(&spares),
+            starting: FuturesUnordered::new(),
+            rest: Duration::ZERO,
+        };
+        tokio::spawn(keep(keeper, requests));
+        Self { wanted, spares }
+    }
+
+    /// How many spares there are.
+    pub fn spares(&self) -> usize {
+        self.spares.load(Ordering::Relaxed)
     }
 
     /// A shim for a pod of this kind to adopt: a spare, or without one a new one.
@@ -174,22 +191,17 @@ struct Keeper {
     size: usize,
     plain: Stock,
     user_namespace: Stock,
+    /// The number of all spares, for others.
+    count: Arc<AtomicUsize>,
     starting: FuturesUnordered<Starting>,
     /// How long to rest before the next spare is started.
     rest: Duration,
 }
 
 /// Serves requests from spares and keeps their number up.
-async fn keep(starter: Starter, size: usize, mut requests: mpsc::UnboundedReceiver<Request>) {
-    let mut keeper = Keeper {
-        starter: Arc::new(starter),
-        size,
-        plain: Stock::new(Kind::Plain, size),
-        user_namespace: Stock::new(Kind::UserNamespace, 0),
-        starting: FuturesUnordered::new(),
-        rest: Duration::ZERO,
-    };
+async fn keep(mut keeper: Keeper, mut requests: mpsc::UnboundedReceiver<Request>) {
     loop {
+        keeper.count();
         let short = keeper.short();
         tokio::select! {
             biased;
@@ -206,6 +218,12 @@ async fn keep(starter: Starter, size: usize, mut requests: mpsc::UnboundedReceiv
 }
 
 impl Keeper {
+    /// Lets others know how many spares there are.
+    fn count(&self) {
+        let spares = self.plain.spares.len() + self.user_namespace.spares.len();
+        self.count.store(spares, Ordering::Relaxed);
+    }
+
     /// A kind of which there is too little.
     fn short(&self) -> Option<Kind> {
         let mut stocks = [&self.plain, &self.user_namespace].into_iter();

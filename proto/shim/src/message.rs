@@ -307,6 +307,9 @@ pub enum Reply {
     Adopted {
         /// Host pid of the first process of a shared PID namespace.
         init_pid: Option<i32>,
+        /// How long it took, in nanoseconds.
+        #[serde(default)]
+        took: Option<u64>,
     },
     /// The container waits for [`Call::Start`].
     Created {
@@ -314,11 +317,17 @@ pub enum Reply {
         pid: i32,
         /// Field 22 of /proc/pid/stat, in clock ticks after boot: tells a reused pid.
         start_time: u64,
+        /// How long its parts took.
+        #[serde(default)]
+        took: Option<CreateTook>,
     },
     /// The container's command runs.
     Started {
         /// Nanoseconds since the epoch.
         started_at: i64,
+        /// From being let go to the command's execution, in nanoseconds.
+        #[serde(default)]
+        took: Option<u64>,
     },
     /// The exec's process has ended.
     ExecExited {
@@ -329,6 +338,20 @@ pub enum Reply {
     Dialed,
     /// The pod and its containers.
     State(PodState),
+}
+
+/// How long the parts of a container's creation took, in nanoseconds and in their order.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct CreateTook {
+    /// Its root file system and mounts, as far as they are made outside of it.
+    pub rootfs: u64,
+    /// Its cgroup with its limits.
+    pub cgroup: u64,
+    /// Its first process with its namespaces.
+    pub clone: u64,
+    /// What that process builds, up to the point before exec.
+    pub init: u64,
 }
 
 /// A request that failed.

@@ -1,6 +1,8 @@
+use std::time::Instant;
+
 use skiff_shim_proto::message::{Adopt, FailureKind, Reply};
 
-use crate::failure;
+use crate::{clock, failure};
 use crate::shim::{Now, Phase, Shim};
 
 impl Shim {
@@ -20,11 +22,13 @@ impl Shim {
                 ));
             }
         };
+        let began = Instant::now();
         match spare.adopt(adopt) {
             Ok(pod) => {
                 let init_pid = pod.init_pid();
                 self.phase = Phase::Pod(pod);
-                Ok(Some(Reply::Adopted { init_pid }))
+                let took = Some(clock::nanoseconds(began.elapsed()));
+                Ok(Some(Reply::Adopted { init_pid, took }))
             }
             Err(failure) => {
                 self.leaving = true;

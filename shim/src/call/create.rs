@@ -71,6 +71,8 @@ impl Shim {
             reads_terminal: create.stdin,
             exit_path: create.exit_path,
             started_at: 0,
+            let_go: None,
+            exec_took: None,
             ended: None,
             failure: None,
             exit: None,

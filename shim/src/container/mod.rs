@@ -53,6 +53,10 @@ pub(crate) struct Container {
     pub(crate) exit_path: PathBuf,
     /// Nanoseconds since the epoch; 0 before.
     pub(crate) started_at: i64,
+    /// When its first process was told to execute the command.
+    pub(crate) let_go: Option<Instant>,
+    /// How long that took it.
+    pub(crate) exec_took: Option<Duration>,
     /// How the first process ended; `None` until it is reaped.
     pub(crate) ended: Option<Ended>,
     /// Why the child gave up.

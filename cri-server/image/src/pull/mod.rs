@@ -11,6 +11,7 @@ mod error;
 
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use error::PullError;
 use futures_util::future::try_join_all;
@@ -50,6 +51,8 @@ pub(crate) struct Pulls {
     /// By chain id.
     layers: Flights<Digest, Result<(), PullError>>,
     places: Semaphore,
+    /// Bytes of layers that were downloaded.
+    downloaded: AtomicU64,
 }
 
 impl Pulls {
@@ -58,11 +61,17 @@ impl Pulls {
             images: Flights::default(),
             layers: Flights::default(),
             places: Semaphore::new(parallel_layers.max(1)),
+            downloaded: AtomicU64::new(0),
         }
     }
 }
 
 impl Store {
+    /// Bytes of layers that were downloaded since the store was opened.
+    pub fn downloaded(&self) -> u64 {
+        self.pulls.downloaded.load(Ordering::Relaxed)
+    }
+
     /// Pulls an image. Pulls of the same image and layers are joined. Dropping the future cancels
     /// the pull, unless others wait for it.
     pub async fn pull(self: &Arc<Self>, request: PullRequest) -> Result<Arc<Image>, PullError> {
@@ -303,6 +312,8 @@ impl Pull {
             .blob(blob.digest, blob.size, sink)
             .await
             .map_err(self.registry_error())?;
+        let downloaded = &self.store.pulls.downloaded;
+        downloaded.fetch_add(blob.size, Ordering::Relaxed);
         match unpacked.await {
             Ok(outcome) => outcome.map_err(self.layer_error(blob.digest)),
             Err(_) => Err(self.store_error()(StoreError::Closed)),

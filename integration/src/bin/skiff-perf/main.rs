@@ -8,6 +8,7 @@
 
 #![forbid(unsafe_code)]
 
+mod events;
 mod image;
 mod memory;
 mod plugins;
@@ -33,6 +34,8 @@ struct Options {
 enum Command {
     /// The calls of a pod's life.
     Pods(pods::Options),
+    /// How soon a client hears of the end of a container.
+    Events(events::Options),
     /// Cold pulls of one image, and the daemon's peak memory in them.
     Pull(pull::Options),
     /// What daemon and per-pod helpers weigh.
@@ -89,6 +92,7 @@ fn report(columns: &[Column], json: Option<&PathBuf>) -> anyhow::Result<()> {
 async fn main() -> anyhow::Result<()> {
     match Options::parse().command {
         Command::Pods(options) => pods::run(&options).await,
+        Command::Events(options) => events::run(&options).await,
         Command::Pull(options) => pull::run(&options).await,
         Command::Image(options) => image::run(&options),
         Command::Memory(options) => memory::run(&options).await,

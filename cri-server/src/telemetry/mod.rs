@@ -1,10 +1,37 @@
-//! The daemon's own log, on standard error, where journald picks it up.
+//! What the daemon tells of itself: its log on standard error, where journald picks it up, and
+//! what it counts ([`metrics`], [`phase`]) for those who scrape it ([`server`], [`exposition`]).
+
+pub mod exposition;
+pub mod histogram;
+pub mod metrics;
+pub mod phase;
+pub mod server;
 
 use std::error::Error;
 
 use skiff_config::{Log, LogFormat};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
+
+pub use histogram::Histogram;
+pub use metrics::{Metrics, NetworkOperation};
+pub use phase::{Phase, Timeline};
+
+/// Where everything that happens is put down.
+#[derive(Debug)]
+pub struct Telemetry {
+    /// What is counted.
+    pub metrics: Metrics,
+}
+
+impl Telemetry {
+    /// For the calls of these names.
+    pub fn new(operations: impl IntoIterator<Item = &'static str>) -> Self {
+        Self {
+            metrics: Metrics::new(operations),
+        }
+    }
+}
 
 /// Starts logging. The level is that of the daemon's own crates; libraries speak up from
 /// warnings on.
