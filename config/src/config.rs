@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::check::absolute;
 use crate::endpoint::Endpoint;
-use crate::section::{Cdi, Container, Image, Log, Network, Runtime, Streaming};
+use crate::section::{Cdi, Container, Image, Log, Metrics, Network, Runtime, Streaming};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,6 +25,8 @@ pub struct Config {
     pub cgroup_driver: CgroupDriver,
     /// The daemon's own log.
     pub log: Log,
+    /// The daemon's counters.
+    pub metrics: Metrics,
     /// How pods are run.
     pub runtime: Runtime,
     /// What containers start from.
@@ -47,6 +49,7 @@ impl Default for Config {
             state: "/run/skiff".into(),
             cgroup_driver: CgroupDriver::default(),
             log: Log::default(),
+            metrics: Metrics::default(),
             runtime: Runtime::default(),
             container: Container::default(),
             network: Network::default(),

@@ -31,7 +31,7 @@ pub use config::{CgroupDriver, Config};
 pub use endpoint::Endpoint;
 pub use load::{ConfigError, DEFAULT_PATH, Loaded, Overrides};
 pub use section::{
-    Cdi, Container, Image, Log, LogFormat, LogLevel, Network, Runtime, Shim, Streaming,
+    Cdi, Container, Image, Log, LogFormat, LogLevel, Metrics, Network, Runtime, Shim, Streaming,
 };
 pub use size::Size;
 pub use span::Span;

@@ -119,6 +119,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     daemon.features.apparmor = load_apparmor(host.apparmor);
     let daemon = Arc::new(daemon);
     compile_default(&daemon);
+    if let Some(address) = daemon.config.metrics.address {
+        let server = telemetry::server::Server::bind(address)?;
+        tracing::info!(address = %server.address(), "metrics are served");
+        tokio::spawn(server.serve(Arc::clone(&daemon), Arc::clone(&images)));
+    }
     let listener = Listener::bind(listen.path())?;
     let recovery = recover::run(&daemon, &images);
     let service = listener.serve(

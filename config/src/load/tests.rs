@@ -48,6 +48,10 @@ fn errors_name_file_line_and_key() {
             "f.toml:3: log.level: unknown variant `loud`",
         ),
         (
+            "[metrics]\naddress = ':9990'",
+            "f.toml:2: metrics.address: \":9990\" is not of the form",
+        ),
+        (
             "[image]\nprogress_timeout = '5 minutes'",
             "f.toml:2: image.progress_timeout: \"5 min",
         ),

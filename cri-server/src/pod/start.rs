@@ -216,7 +216,9 @@ impl Adopted {
         let began = Instant::now();
         let attached = daemon.cni.setup(&pod).await;
         let metrics = &daemon.telemetry.metrics;
-        metrics.network(NetworkOperation::Add).done(began, &attached);
+        metrics
+            .network(NetworkOperation::Add)
+            .done(began, &attached);
         self.plan.timeline.ended(Phase::Cni, began);
         let attachment = attached.map_err(|source| PodError::Network {
             action: "set up",

@@ -81,7 +81,9 @@ pub async fn give_back(daemon: &Daemon, mut remains: Remains) -> Result<(), PodE
         let began = Instant::now();
         let torn_down = daemon.cni.teardown(remains.id.as_str(), Some(netns)).await;
         let metrics = &daemon.telemetry.metrics;
-        metrics.network(NetworkOperation::Del).done(began, &torn_down);
+        metrics
+            .network(NetworkOperation::Del)
+            .done(began, &torn_down);
         torn_down.map_err(|source| PodError::Network {
             action: "tear down",
             id: remains.id.clone(),

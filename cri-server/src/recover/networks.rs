@@ -18,7 +18,9 @@ pub(super) async fn check(daemon: Arc<Daemon>) {
         let began = Instant::now();
         let checked = daemon.cni.check(pod.id().as_str()).await;
         let metrics = &daemon.telemetry.metrics;
-        metrics.network(NetworkOperation::Check).done(began, &checked);
+        metrics
+            .network(NetworkOperation::Check)
+            .done(began, &checked);
         let Err(error) = checked else { continue };
         // One that was stopped meanwhile need not have a network.
         if is_attached(pod) {

@@ -7,6 +7,7 @@ use skiff_cri::v1::{
 use super::{RpcError, find_pod};
 use crate::daemon::Daemon;
 use crate::pod::Command;
+use crate::telemetry::Timeline;
 
 /// Makes a container in a pod that is ready, or joins the request that is making it, or returns
 /// the one that waits to be started: a client that lost its answer asks again with the same
@@ -23,6 +24,7 @@ pub async fn handle(
     let pod = find_pod(daemon, &request.pod_sandbox_id)
         .await?
         .ok_or_else(no_pod)?;
+    let timeline = Timeline::of_call(&daemon.telemetry);
     let create = |answer| Command::Create(Box::new(config), timeline, answer);
     let id = pod.ask(create).await.ok_or_else(no_pod)??;
     Ok(CreateContainerResponse {

@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use skiff_shim_proto::frame::{self, FrameError};
 use skiff_shim_proto::message::{
-    Adopt, Attach, Call, Create, CreateTook, Event, Exec, Failure, Message, PodState, Reply, Request, Resize,
-    Update,
+    Adopt, Attach, Call, Create, CreateTook, Event, Exec, Failure, Message, PodState, Reply,
+    Request, Resize, Update,
 };
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
@@ -107,10 +107,7 @@ impl Client {
 
     /// Makes a spare the shim of a pod; returns the pid of its shared PID namespace's init, and
     /// how long it took, if the shim tells.
-    pub async fn adopt(
-        &self,
-        adopt: Adopt,
-    ) -> Result<(Option<i32>, Option<Duration>), ShimError> {
+    pub async fn adopt(&self, adopt: Adopt) -> Result<(Option<i32>, Option<Duration>), ShimError> {
         match self.call("adopt", Call::Adopt(adopt)).await? {
             Reply::Adopted { init_pid, took } => Ok((init_pid, took.map(Duration::from_nanos))),
             _ => Err(self.unexpected("adopt")),
@@ -140,9 +137,7 @@ impl Client {
     /// long its exec took, if the shim tells.
     pub async fn start(&self, id: &str) -> Result<(i64, Option<Duration>), ShimError> {
         match self.call("start", Call::Start { id: id.into() }).await? {
-            Reply::Started { started_at, took } => {
-                Ok((started_at, took.map(Duration::from_nanos)))
-            }
+            Reply::Started { started_at, took } => Ok((started_at, took.map(Duration::from_nanos))),
             _ => Err(self.unexpected("start")),
         }
     }

@@ -83,7 +83,12 @@ impl Scrape {
     /// What there is.
     fn inventory(&self, out: &mut Out<'_, '_>) -> fmt::Result {
         let mut pods = [("ready", 0), ("notready", 0)];
-        let mut containers = [("created", 0), ("running", 0), ("exited", 0), ("unknown", 0)];
+        let mut containers = [
+            ("created", 0),
+            ("running", 0),
+            ("exited", 0),
+            ("unknown", 0),
+        ];
         let mut shims = 0;
         for pod in self.daemon.store.pods() {
             let view = pod.view();
@@ -103,7 +108,12 @@ impl Scrape {
             }
         }
         out.gauges("pods", "Pods by their state.", "state", pods)?;
-        out.gauges("containers", "Containers by their state.", "state", containers)?;
+        out.gauges(
+            "containers",
+            "Containers by their state.",
+            "state",
+            containers,
+        )?;
         out.gauge("shims", "Shims that monitor a pod.", shims)?;
         let spares = self.daemon.pool.spares();
         out.gauge("spare_shims", "Shims that wait for a pod.", spares)
@@ -115,7 +125,9 @@ fn operations(out: &mut Out<'_, '_>, metrics: &Metrics) -> fmt::Result {
         "operations",
         "Calls of the CRI that were answered.",
         "operation",
-        metrics.operations().map(|(name, operation)| (name, operation.took.count())),
+        metrics
+            .operations()
+            .map(|(name, operation)| (name, operation.took.count())),
     )?;
     let mut errors = out.descriptor(
         "operations_errors",
@@ -135,12 +147,15 @@ fn operations(out: &mut Out<'_, '_>, metrics: &Metrics) -> fmt::Result {
         "operation_duration",
         "How long answers to calls of the CRI took.",
         "operation",
-        metrics.operations().map(|(name, operation)| (name, &operation.took)),
+        metrics
+            .operations()
+            .map(|(name, operation)| (name, &operation.took)),
     )
 }
 
 fn network(out: &mut Out<'_, '_>, metrics: &Metrics) -> fmt::Result {
-    let all = || NetworkOperation::ALL.map(|operation| (operation.name(), metrics.network(operation)));
+    let all =
+        || NetworkOperation::ALL.map(|operation| (operation.name(), metrics.network(operation)));
     out.histograms(
         "network_plugin_operation_duration",
         "How long the plugins of a pod's network took when they succeeded.",
@@ -227,7 +242,8 @@ impl Out<'_, '_> {
         label: &str,
         values: impl IntoIterator<Item = (&'static str, &'h super::Histogram)>,
     ) -> fmt::Result {
-        let mut family = self.descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
+        let mut family =
+            self.descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for (value, histogram) in values {
             histogram.encode(family.encode_family(&[(label, value)])?)?;
         }

@@ -115,7 +115,9 @@ impl Metrics {
     pub fn new(operations: impl IntoIterator<Item = &'static str>) -> Self {
         let operations = operations.into_iter();
         Self {
-            operations: operations.map(|name| (name, Operation::default())).collect(),
+            operations: operations
+                .map(|name| (name, Operation::default()))
+                .collect(),
             phases: Default::default(),
             network: Default::default(),
             pulls: Work::default(),
@@ -129,7 +131,9 @@ impl Metrics {
 
     /// The counters of all calls.
     pub fn operations(&self) -> impl Iterator<Item = (&'static str, &Operation)> {
-        self.operations.iter().map(|(name, operation)| (*name, operation))
+        self.operations
+            .iter()
+            .map(|(name, operation)| (*name, operation))
     }
 
     /// The durations of a phase.
@@ -152,7 +156,12 @@ mod tests {
         let metrics = Metrics::new(["Version", "Status"]);
         let began = Instant::now();
         let version = metrics.operation("Version").unwrap();
-        for code in [Code::Ok, Code::NotFound, Code::Unauthenticated, Code::NotFound] {
+        for code in [
+            Code::Ok,
+            Code::NotFound,
+            Code::Unauthenticated,
+            Code::NotFound,
+        ] {
             version.answered(began, code);
         }
         assert_eq!(version.took.count(), 4);
@@ -167,7 +176,9 @@ mod tests {
         let metrics = Metrics::new([]);
         for phase in Phase::ALL {
             assert_eq!(metrics.phase(phase).count(), 0, "{}", phase.name());
-            metrics.phase(phase).observe(std::time::Duration::from_micros(1));
+            metrics
+                .phase(phase)
+                .observe(std::time::Duration::from_micros(1));
         }
         for operation in NetworkOperation::ALL {
             let work = metrics.network(operation);

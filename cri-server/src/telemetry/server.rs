@@ -19,7 +19,7 @@ use tokio::sync::Semaphore;
 use super::exposition;
 use crate::daemon::Daemon;
 
-/// How long a client may take for its request, and stay without one.
+/// How long a scrape may take, the client's reading included.
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Clients at a time: a few that scrape. Others wait.
 const CLIENTS: usize = 8;
@@ -84,14 +84,16 @@ impl Server {
 }
 
 async fn connection(socket: TcpStream, daemon: &Arc<Daemon>, images: &Arc<skiff_image::Store>) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(respond(&request, daemon, images)));
+    let service =
+        service_fn(async |request| Ok::<_, Infallible>(respond(&request, daemon, images)));
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(PATIENCE)
-        .serve_connection(TokioIo::new(socket), service)
-        .await;
-    if let Err(error) = served {
-        tracing::debug!(%error, "a scrape");
+        .keep_alive(false)
+        .serve_connection(TokioIo::new(socket), service);
+    match tokio::time::timeout(PATIENCE, served).await {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "a scrape"),
+        Err(_) => tracing::debug!("a scrape takes too long"),
     }
 }
 
@@ -107,11 +109,16 @@ fn respond(
         return refusal(StatusCode::METHOD_NOT_ALLOWED, "only GET is answered\n");
     }
     let Ok(text) = exposition::text(daemon, images) else {
-        return refusal(StatusCode::INTERNAL_SERVER_ERROR, "metrics cannot be written\n");
+        return refusal(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "metrics cannot be written\n",
+        );
     };
     let mut response = Response::new(Full::from(text));
     let media_type = header::HeaderValue::from_static(exposition::MEDIA_TYPE);
-    response.headers_mut().insert(header::CONTENT_TYPE, media_type);
+    response
+        .headers_mut()
+        .insert(header::CONTENT_TYPE, media_type);
     response
 }
 

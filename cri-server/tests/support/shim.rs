@@ -19,8 +19,8 @@ use skiff_cri_server::shim::pool::Kind;
 use skiff_cri_server::shim::spawn::Spawn;
 use skiff_shim_proto::frame::{recv, send};
 use skiff_shim_proto::message::{
-    Adopt, Call, ContainerState, Create, Event, Exec, Failure, FailureKind, Message, PodState,
-    Reply, Request,
+    Adopt, Call, ContainerState, Create, CreateTook, Event, Exec, Failure, FailureKind, Message,
+    PodState, Reply, Request,
 };
 use skiff_shim_proto::record::ExitRecord;
 use skiff_shim_proto::{PROTOCOL, record::run_dir};
@@ -297,7 +297,10 @@ impl FakeShim {
                     }
                     let init_pid = adopt.shared_pid.then_some(self.pid);
                     self.state.lock().unwrap().pod = Some(adopt);
-                    Ok(Reply::Adopted { init_pid })
+                    Ok(Reply::Adopted {
+                        init_pid,
+                        took: Some(1_000),
+                    })
                 }
             },
             Call::Create(_) if script.silent_create => return None,
@@ -319,7 +322,10 @@ impl FakeShim {
                 None => {
                     let mut state = self.state.lock().unwrap();
                     state.containers.get_mut(&id).unwrap().0.started_at = 1_000;
-                    Ok(Reply::Started { started_at: 1_000 })
+                    Ok(Reply::Started {
+                        started_at: 1_000,
+                        took: Some(1_000),
+                    })
                 }
             },
             Call::Exec(exec) => {
@@ -423,6 +429,7 @@ impl FakeShim {
         Reply::Created {
             pid: self.pid,
             start_time: self.start_time,
+            took: Some(CreateTook::default()),
         }
     }
 

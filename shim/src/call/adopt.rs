@@ -2,8 +2,8 @@ use std::time::Instant;
 
 use skiff_shim_proto::message::{Adopt, FailureKind, Reply};
 
-use crate::{clock, failure};
 use crate::shim::{Now, Phase, Shim};
+use crate::{clock, failure};
 
 impl Shim {
     /// A spare becomes the shim of a pod. One that fails at it is spent and ends.

@@ -88,7 +88,7 @@ impl Shim {
         let mut shim = Self::spare();
         let reply = shim.daemon.ask(Call::Adopt(host_network())).unwrap();
         assert!(
-            matches!(reply, Reply::Adopted { init_pid: None }),
+            matches!(reply, Reply::Adopted { init_pid: None, .. }),
             "{reply:?}"
         );
         shim
@@ -296,11 +296,18 @@ impl Daemon {
     pub(crate) fn run(&mut self, create: Create) -> i32 {
         let id = create.id.clone();
         let pid = match self.ask(Call::Create(Box::new(create))) {
-            Ok(Reply::Created { pid, start_time }) if start_time > 0 => pid,
+            Ok(Reply::Created {
+                pid,
+                start_time,
+                took: Some(took),
+            }) if start_time > 0 && took.clone > 0 && took.init > 0 => pid,
             other => panic!("{other:?}"),
         };
         match self.ask(Call::Start { id }) {
-            Ok(Reply::Started { started_at }) if started_at > 0 => pid,
+            Ok(Reply::Started {
+                started_at,
+                took: Some(1..),
+            }) if started_at > 0 => pid,
             other => panic!("{other:?}"),
         }
     }

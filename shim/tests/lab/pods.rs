@@ -142,6 +142,7 @@ fn a_pid_namespace_is_shared() {
     let init = match shim.daemon.ask(Call::Adopt(adopt)).unwrap() {
         Reply::Adopted {
             init_pid: Some(pid),
+            ..
         } => pid,
         other => panic!("{other:?}"),
     };
@@ -220,6 +221,7 @@ fn a_shared_pid_namespace_ends_with_its_pod() {
     let reply = shim.daemon.ask(Call::Adopt(adopt)).unwrap();
     let Reply::Adopted {
         init_pid: Some(init),
+        ..
     } = reply
     else {
         panic!("{reply:?}")

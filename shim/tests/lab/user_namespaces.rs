@@ -252,6 +252,7 @@ fn a_shared_pid_namespace_belongs_to_the_pods_user_namespace() {
     let reply = shim.daemon.ask(Call::Adopt(adopt)).unwrap();
     let Reply::Adopted {
         init_pid: Some(init),
+        ..
     } = reply
     else {
         panic!("{reply:?}")
