@@ -23,6 +23,7 @@ async fn main() -> Result<()> {
         .pull(PullRequest {
             reference,
             auth: None,
+            policy: None,
         })
         .await?;
     println!(

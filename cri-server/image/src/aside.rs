@@ -9,12 +9,12 @@
 //! cannot be said, since an image may have been pulled again meanwhile: they wait until no
 //! container of an earlier daemon is left.
 
+use skiff_reference::Digest;
 use std::collections::BTreeSet;
 use std::fmt::Display;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::layout::Layout;
 use crate::trash::Trash;

@@ -12,15 +12,15 @@
 //! A layer lives as long as a visible or hidden image names it, a pull leases it, or its grace
 //! after unpacking lasts, in which a failed pull may be tried again.
 
+use skiff_reference::Digest;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Instant;
 
-use crate::digest::Digest;
 use crate::image::Image;
 use crate::layout::{ImageRecord, LayerRecord};
-use crate::reference::Reference;
 use crate::snapshot::Usage;
+use skiff_reference::Reference;
 
 /// What readers see. Immutable.
 #[derive(Debug, Default)]
@@ -231,6 +231,7 @@ mod tests {
             digests: BTreeSet::new(),
             layers: layers.iter().map(|l| l.chain_id).collect(),
             removed: false,
+            signatures: Vec::new(),
         };
         let image = Image {
             id,
@@ -240,6 +241,7 @@ mod tests {
             config: ImageConfig::default(),
             layers: Vec::new(),
             pinned: false,
+            signatures: Vec::new(),
         };
         catalog.put_image(record, Arc::new(image));
         id

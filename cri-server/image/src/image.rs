@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
+use skiff_signature::Evidence;
 
-use crate::digest::Digest;
+use skiff_reference::Digest;
 
 /// An image on this node. Immutable: a change publishes another one.
 #[derive(Debug, Clone)]
@@ -26,6 +27,8 @@ pub struct Image {
     pub layers: Vec<PathBuf>,
     /// Never to be removed to free disk space.
     pub pinned: bool,
+    /// What pulls under signature policies found of its signatures, under whichever names.
+    pub signatures: Vec<Evidence>,
 }
 
 /// The `config` object of an image's configuration. Absent and null members are empty.

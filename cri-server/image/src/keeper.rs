@@ -12,11 +12,12 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use skiff_reference::Digest;
+use skiff_signature::Evidence;
 use tokio::sync::oneshot;
 
 use crate::aside::Aside;
 use crate::catalog::{Catalog, View};
-use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::image::Image;
 use crate::layout::{self, ImageRecord, LayerRecord, Layout, VERSION};
@@ -46,6 +47,12 @@ pub(crate) enum Change {
         tag: String,
         done: oneshot::Sender<Result<Option<Arc<Image>>, StoreError>>,
     },
+    /// An image that is here was asked for its signatures. `None` when it is gone meanwhile.
+    Sign {
+        id: Digest,
+        signatures: Vec<Evidence>,
+        done: oneshot::Sender<Result<Option<Arc<Image>>, StoreError>>,
+    },
     /// An image is to go, with all its names.
     Remove {
         id: Digest,
@@ -64,6 +71,7 @@ pub(crate) struct Commit {
     pub(crate) layers: Vec<Digest>,
     pub(crate) config: Vec<u8>,
     pub(crate) manifest: Vec<u8>,
+    pub(crate) signatures: Vec<Evidence>,
 }
 
 /// What the thread owns and shares.
@@ -112,6 +120,13 @@ impl Keeper {
             Change::Tag { id, tag, done } => {
                 let _ = done.send(self.tag(id, tag));
             }
+            Change::Sign {
+                id,
+                signatures,
+                done,
+            } => {
+                let _ = done.send(self.sign(id, signatures));
+            }
             Change::Remove { id, done } => {
                 let _ = done.send(self.remove(id));
             }
@@ -155,15 +170,18 @@ impl Keeper {
             digests: BTreeSet::new(),
             layers: commit.layers,
             removed: false,
+            signatures: Vec::new(),
         });
         if record.removed {
             // Its old names ended with it.
             record.removed = false;
             record.tags.clear();
             record.digests.clear();
+            record.signatures.clear();
         }
         record.tags.extend(tags);
         record.digests.insert(commit.digest);
+        add_signatures(&mut record, commit.signatures);
         let image = if known.is_some() {
             self.rewrite(record)?
         } else {
@@ -188,6 +206,21 @@ impl Keeper {
         };
         self.publish();
         Ok(image)
+    }
+
+    fn sign(
+        &mut self,
+        id: Digest,
+        signatures: Vec<Evidence>,
+    ) -> Result<Option<Arc<Image>>, StoreError> {
+        let visible = self.catalog.record(id).filter(|record| !record.removed);
+        let Some(mut record) = visible.cloned() else {
+            return Ok(None);
+        };
+        add_signatures(&mut record, signatures);
+        let image = self.rewrite(record)?;
+        self.publish();
+        Ok(Some(image))
     }
 
     /// Takes tags away from every image but `id`. This comes first, so that after a crash a tag
@@ -325,6 +358,16 @@ impl Keeper {
     }
 }
 
+/// Adds what was found of signatures. What was found later of the same digest takes the place of
+/// what was there.
+fn add_signatures(record: &mut ImageRecord, found: Vec<Evidence>) {
+    let place = |one: &Evidence| (one.repository.clone(), one.digest);
+    record
+        .signatures
+        .retain(|old| found.iter().all(|new| place(new) != place(old)));
+    record.signatures.extend(found);
+}
+
 /// What readers see of a record.
 pub(crate) fn build(
     layout: &Layout,
@@ -354,5 +397,6 @@ pub(crate) fn build(
         config: file.config,
         layers: layout.stack(&record.layers, is_opaque),
         pinned: pins.matches(record.tags.iter().chain(&record.digests)),
+        signatures: record.signatures.clone(),
     })
 }

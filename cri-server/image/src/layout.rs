@@ -22,8 +22,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
+use skiff_reference::Digest;
+use skiff_signature::Evidence;
 
-use crate::digest::Digest;
 use crate::error::StoreError;
 
 /// Version of the records that this build writes, and the newest it reads.
@@ -41,6 +42,9 @@ pub(crate) struct ImageRecord {
     /// Removed by the user, kept for the containers that still run on it.
     #[serde(default)]
     pub(crate) removed: bool,
+    /// Signatures of manifests and indexes that led to the image.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) signatures: Vec<Evidence>,
 }
 
 /// `layer.json`: an unpacked layer.

@@ -2,8 +2,8 @@
 //! (schema 2) forms, which differ in media types only.
 
 use serde::Deserialize;
+use skiff_reference::Digest;
 
-use crate::digest::Digest;
 use crate::image::ImageConfig;
 
 /// The documents that we ask a registry for, most wanted first.

@@ -1,7 +1,8 @@
 //! Patterns of images that a kubelet must not remove.
 
+use skiff_reference::Reference;
+
 use crate::error::StoreError;
-use crate::reference::Reference;
 
 /// One pattern: a reference, or text with `*` at its start, its end, or both.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -6,11 +6,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use skiff_reference::Digest;
 use tokio::sync::oneshot;
 
 use crate::aside::Aside;
 use crate::catalog::View;
-use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::image::Image;
 use crate::keeper::{Change, Keeper};

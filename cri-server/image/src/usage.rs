@@ -10,7 +10,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::digest::Digest;
+use skiff_reference::Digest;
 
 /// All holds and leases. The lock is held for a map operation, never across I/O.
 #[derive(Debug, Default)]

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::digest::Digest;
+use skiff_reference::Digest;
 
 use super::tar::TarError;
 

@@ -8,6 +8,7 @@ use std::thread;
 use bytes::{Buf, Bytes};
 use flate2::bufread::MultiGzDecoder;
 use sha2::{Digest as _, Sha256};
+use skiff_reference::Digest;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Limits;
@@ -15,7 +16,6 @@ use super::error::LayerError;
 use super::extract::{Extracted, Extractor};
 use super::scratch::Scratch;
 use super::tar::Reader;
-use crate::digest::Digest;
 
 /// Chunks of a download that may wait for the inflating thread. A chunk is what one read of the
 /// socket gave, some 400 KiB at the most.

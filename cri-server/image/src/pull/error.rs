@@ -1,13 +1,14 @@
 //! Why pulls fail, and the kinds of failure that callers tell apart.
 
+use skiff_reference::Digest;
 use std::sync::Arc;
 
-use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::layer::LayerError;
 use crate::manifest::ManifestError;
-use crate::reference::{Reference, ReferenceError};
+use crate::pull::SignatureError;
 use crate::registry::{HostsError, RegistryError};
+use skiff_reference::{Reference, ReferenceError};
 
 /// Why a pull failed. Cloneable, because joined pulls share their failure.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -49,6 +50,14 @@ pub enum PullError {
         /// What is wrong.
         source: Arc<LayerError>,
     },
+    /// The policy does not allow it.
+    #[error("pull {image}: {source}")]
+    Signature {
+        /// The image.
+        image: Arc<Reference>,
+        /// Why not.
+        source: Arc<SignatureError>,
+    },
     /// The store failed.
     #[error("pull {image}: {source}")]
     Store {
@@ -76,6 +85,12 @@ impl PullError {
     pub fn is_denied(&self) -> bool {
         matches!(self, Self::Registry { source, .. }
             if matches!(source.cause(), RegistryError::Denied { .. }))
+    }
+
+    /// A signature policy does not allow the image. A kubelet wants to read
+    /// `SignatureValidationFailed` at the start of the message then.
+    pub fn is_signature(&self) -> bool {
+        matches!(self, Self::Signature { .. })
     }
 
     /// The image file system is full.

@@ -1,13 +1,14 @@
 //! Pulling an image: from a reference to a committed record.
 //!
 //! ```text
-//! resolve ─> manifest ─> configuration ─> layers, all at once ─> flush ─> commit
-//!    └── known digest ──────────────────────────────────────────────> name it
+//! resolve ─> manifest ─> signatures ─> configuration ─> layers, all at once ─> flush ─> commit
+//!    └── known digest ───────────────────────────────────────────────────────────> name it
 //!
 //! layer:  wait for a place ─> download + unpack ─> layer below is done ─> graft ─> add
 //! ```
 
 mod error;
+mod signatures;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -15,10 +16,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use error::PullError;
 use futures_util::future::try_join_all;
+pub use signatures::SignatureError;
+use skiff_reference::Digest;
+use skiff_signature::Policy;
 use tokio::sync::{Semaphore, mpsc};
 
 use crate::auth::Auth;
-use crate::digest::Digest;
 use crate::error::StoreError;
 use crate::flight::{Flight, Flights};
 use crate::image::Image;
@@ -26,10 +29,10 @@ use crate::keeper::{Change, Commit};
 use crate::layer::{self, Blob, LayerError, Limits, Scratch, Unpacked};
 use crate::layout::{LayerRecord, VERSION, chain};
 use crate::manifest::{self, ConfigFile, Descriptor, Document, Manifest, ManifestError};
-use crate::reference::Reference;
 use crate::registry::{Fetched, Patience, Registry, RegistryError};
 use crate::store::Store;
 use crate::usage::Lease;
+use skiff_reference::Reference;
 
 /// An index may point to an index; further than this nobody goes.
 const MAX_INDEXES: usize = 3;
@@ -41,13 +44,18 @@ pub struct PullRequest {
     pub reference: String,
     /// Credentials, if the kubelet has any.
     pub auth: Option<Auth>,
+    /// Whose signatures it needs; `None`: nobody's.
+    pub policy: Option<Arc<Policy>>,
 }
+
+/// What makes two pulls one. Who has no credentials must not profit from another's, and what
+/// passes under one policy need not under another, which its id stands for.
+type Key = (Reference, Option<Auth>, Option<Digest>);
 
 /// Pulls under way.
 #[derive(Debug)]
 pub(crate) struct Pulls {
-    /// By reference and credentials: who has none must not profit from another's.
-    images: Flights<(Reference, Option<Auth>), Result<Arc<Image>, PullError>>,
+    images: Flights<Key, Result<Arc<Image>, PullError>>,
     /// By chain id.
     layers: Flights<Digest, Result<(), PullError>>,
     places: Semaphore,
@@ -76,10 +84,14 @@ impl Store {
     /// the pull, unless others wait for it.
     pub async fn pull(self: &Arc<Self>, request: PullRequest) -> Result<Arc<Image>, PullError> {
         let reference: Reference = request.reference.parse()?;
-        let key = (reference.clone(), request.auth.clone());
+        let policy = request.policy.as_ref().map(|policy| policy.id());
+        let key = (reference.clone(), request.auth.clone(), policy);
         let (flight, _) = self.pulls.images.join(key, || {
             let store = self.clone();
-            async move { Pull::start(store, reference, request.auth)?.run().await }
+            async move {
+                let pull = Pull::start(store, reference, request.auth, request.policy)?;
+                pull.run().await
+            }
         });
         flight.await
     }
@@ -91,6 +103,7 @@ struct Pull {
     store: Arc<Store>,
     reference: Arc<Reference>,
     registry: Arc<Registry>,
+    policy: Option<Arc<Policy>>,
 }
 
 /// A layer as the documents describe it.
@@ -105,6 +118,7 @@ impl Pull {
         store: Arc<Store>,
         reference: Reference,
         auth: Option<Auth>,
+        policy: Option<Arc<Policy>>,
     ) -> Result<Self, PullError> {
         let settings = &store.settings;
         let patience = Patience {
@@ -124,10 +138,12 @@ impl Pull {
             store,
             registry: Arc::new(registry),
             reference,
+            policy,
         })
     }
 
     async fn run(self) -> Result<Arc<Image>, PullError> {
+        let needs_signatures = self.needs_signatures()?;
         let target = self.reference.target();
         if let Some(image) = self.known(&target).await? {
             return Ok(image);
@@ -138,6 +154,10 @@ impl Pull {
             .await
             .map_err(self.registry_error())?;
         let (manifest, json) = self.manifest(&top).await?;
+        let signatures = match needs_signatures {
+            true => self.signatures(&[top.digest, Digest::of(&json)]).await?,
+            false => Vec::new(),
+        };
         let id = manifest.config.digest;
         let config = self
             .registry
@@ -158,6 +178,7 @@ impl Pull {
             layers: wanted.iter().map(|layer| layer.chain_id).collect(),
             config: config.to_vec(),
             manifest: json,
+            signatures,
         };
         let change = |done| Change::Commit {
             commit: Box::new(commit),
@@ -166,8 +187,8 @@ impl Pull {
         self.store.change(change).await.map_err(self.store_error())
     }
 
-    /// The image, if a registry says that the target is what we have already. This costs no
-    /// download, and hubs do not count it as one.
+    /// The image, if a registry says that the target is what we have already, with the signatures
+    /// that it needs. This costs no download, and hubs do not count it as one.
     async fn known(&self, target: &str) -> Result<Option<Arc<Image>>, PullError> {
         let resolved = self
             .registry
@@ -178,7 +199,7 @@ impl Pull {
             return Ok(None);
         };
         let name = self.reference.with_digest(digest);
-        let Some(image) = self.store.image(&name) else {
+        let Some(image) = self.store.image(&name).filter(|image| self.admits(image)) else {
             return Ok(None);
         };
         let Some(tag) = self.reference.tagged() else {

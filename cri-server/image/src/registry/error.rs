@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::digest::Digest;
-use crate::reference::Reference;
+use skiff_reference::Digest;
+use skiff_reference::Reference;
 
 /// Why a registry did not give what was asked for. The message names the host and what it said.
 #[derive(Debug, Clone, thiserror::Error)]

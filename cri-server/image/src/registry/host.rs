@@ -11,14 +11,14 @@ use reqwest::header::{
     ACCEPT, AUTHORIZATION, HeaderMap, HeaderName, HeaderValue, LOCATION, RANGE, RETRY_AFTER,
 };
 use reqwest::{Client, Method, Response, StatusCode, Url};
+use skiff_reference::Digest;
 
 use super::client::whole;
 use super::error::RegistryError;
 use super::hosts::HostConfig;
 use super::{Patience, range_start};
 use crate::auth::Auth;
-use crate::digest::Digest;
-use crate::reference::Reference;
+use skiff_reference::Reference;
 
 /// Attempts at a request that fails for reasons that may pass.
 const ATTEMPTS: u32 = 3;

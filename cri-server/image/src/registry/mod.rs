@@ -21,11 +21,12 @@ use tokio::sync::mpsc;
 pub use error::RegistryError;
 pub use hosts::HostsError;
 
+use skiff_reference::Digest;
+
 use crate::auth::Auth;
-use crate::digest::Digest;
 use crate::manifest::{ACCEPT, MAX_DOCUMENT};
-use crate::reference::Reference;
 use host::{Ask, Host};
+use skiff_reference::Reference;
 
 /// Attempts at a blob without a byte of progress between them, on one host.
 const BLOB_ATTEMPTS: u32 = 4;
@@ -109,11 +110,20 @@ impl Registry {
 
     /// Fetches an image's configuration.
     pub(crate) async fn config(&self, digest: Digest) -> Result<Bytes, RegistryError> {
+        self.small_blob(digest, "image configuration").await
+    }
+
+    /// Fetches what a signature is over.
+    pub(crate) async fn payload(&self, digest: Digest) -> Result<Bytes, RegistryError> {
+        self.small_blob(digest, "payload of a signature").await
+    }
+
+    async fn small_blob(&self, digest: Digest, name: &'static str) -> Result<Bytes, RegistryError> {
         let wanted = Document {
             path: format!("blobs/{digest}"),
             accept: "*/*",
             digest: Some(digest),
-            name: "image configuration",
+            name,
         };
         Ok(self.fetch(&self.hosts(Host::may_pull), &wanted).await?.json)
     }

@@ -209,6 +209,7 @@ async fn child_that_pulls() {
         .pull(PullRequest {
             reference,
             auth: None,
+            policy: None,
         })
         .await
         .unwrap();

@@ -74,7 +74,7 @@ impl Reference {
     }
 
     /// What to ask the registry for: the digest if there is one, else the tag.
-    pub(crate) fn target(&self) -> String {
+    pub fn target(&self) -> String {
         match (&self.tag, self.digest) {
             (_, Some(digest)) => digest.to_string(),
             (Some(tag), None) => tag.clone(),
