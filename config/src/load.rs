@@ -73,6 +73,10 @@ pub struct Overrides {
     pub log_level: Option<LogLevel>,
     /// `--log-format`
     pub log_format: Option<LogFormat>,
+    /// `--signature-policy`
+    pub signature_policy: Option<PathBuf>,
+    /// `--signature-policy-dir`
+    pub signature_policy_dir: Option<PathBuf>,
 }
 
 impl Config {
@@ -122,6 +126,12 @@ impl Config {
         }
         if let Some(state) = &overrides.state {
             self.state = flag(state, "--state")?;
+        }
+        if let Some(path) = &overrides.signature_policy {
+            self.image.signature_policy = Some(flag(path, "--signature-policy")?);
+        }
+        if let Some(path) = &overrides.signature_policy_dir {
+            self.image.signature_policy_dir = Some(flag(path, "--signature-policy-dir")?);
         }
         if let Some(level) = overrides.log_level {
             self.log.level = level;

@@ -10,6 +10,7 @@ use skiff_cdi::Cdi;
 use skiff_cni::Cni;
 use skiff_config::Config;
 use skiff_image::Store as ImageStore;
+use skiff_signature::Policies;
 use skiff_spec::{Defaults, HostFeatures};
 use skiff_streaming::Server as Streaming;
 use tokio::sync::watch;
@@ -52,6 +53,9 @@ pub enum StartError {
     /// The image store cannot be opened.
     #[error("open the image store")]
     Images(#[from] skiff_image::StoreError),
+    /// The signature policy for all namespaces cannot be used.
+    #[error(transparent)]
+    Signatures(#[from] skiff_signature::PolicyError),
     /// The CNI cache cannot be opened.
     #[error("open the network state")]
     Network(#[from] skiff_cni::Error),
@@ -81,6 +85,8 @@ pub struct Daemon {
     pub defaults: Defaults,
     /// Images, as containers need them.
     pub images: Arc<dyn Images>,
+    /// Whose signatures images need.
+    pub signatures: Arc<Policies>,
     /// Users of images.
     pub users: Users,
     /// Compiled seccomp profiles.
@@ -131,6 +137,7 @@ impl Daemon {
             features: host.features(),
             defaults,
             images,
+            signatures: Arc::new(Policies::open(signature_settings(&config))?),
             users: Users::default(),
             seccomp: Programs::new(host.kernel),
             cni,
@@ -206,6 +213,14 @@ fn boot_id() -> Result<String, StartError> {
             path: PATH.into(),
             source,
         }),
+    }
+}
+
+/// Where the signature policies of a configuration are; what [`Policies::reload`] wants of a new one.
+pub fn signature_settings(config: &Config) -> skiff_signature::Settings {
+    skiff_signature::Settings {
+        policy: config.image.signature_policy.clone(),
+        dir: config.image.signature_policy_dir.clone(),
     }
 }
 

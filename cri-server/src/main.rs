@@ -38,6 +38,12 @@ struct Args {
     /// Directory of what a boot clears
     #[arg(long, value_name = "DIR")]
     state: Option<PathBuf>,
+    /// Signatures that images need, a file as containers-policy.json(5) has it
+    #[arg(long, value_name = "FILE")]
+    signature_policy: Option<PathBuf>,
+    /// Directory of such files for single namespaces, <namespace>.json
+    #[arg(long, value_name = "DIR")]
+    signature_policy_dir: Option<PathBuf>,
     /// error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", value_parser = parse::<LogLevel>)]
     log_level: Option<LogLevel>,
@@ -56,6 +62,8 @@ fn main() -> ExitCode {
         listen,
         root,
         state,
+        signature_policy,
+        signature_policy_dir,
         log_level,
         log_format,
     } = Args::parse();
@@ -65,6 +73,8 @@ fn main() -> ExitCode {
         state,
         log_level,
         log_format,
+        signature_policy,
+        signature_policy_dir,
     };
     match start(config, &overrides) {
         Ok(()) => ExitCode::SUCCESS,
@@ -128,7 +138,11 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     let recovery = recover::run(&daemon, &images);
     let service = listener.serve(
         Runtime::new(daemon.clone()),
-        Images::new(images.clone(), Arc::clone(&daemon.telemetry)),
+        Images::new(
+            images.clone(),
+            Arc::clone(&daemon.signatures),
+            Arc::clone(&daemon.telemetry),
+        ),
         end(),
     );
     let ready = async {

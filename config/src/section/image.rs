@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use crate::check::{absolute, some_size, some_time};
+use crate::check::{absolute, absolute_or_none, empty_for_none, some_size, some_time};
 use crate::size::Size;
 use crate::span::Span;
 
@@ -26,6 +26,18 @@ pub struct Image {
     /// Most bytes that one layer may unpack to.
     #[serde(deserialize_with = "some_size")]
     pub max_layer_size: Size,
+    /// Signatures that images need: a file as containers-policy.json(5) has it; none: nobody's.
+    #[serde(
+        deserialize_with = "absolute_or_none",
+        serialize_with = "empty_for_none"
+    )]
+    pub signature_policy: Option<PathBuf>,
+    /// Directory of `<namespace>.json`, which hold in the place of the one for all.
+    #[serde(
+        deserialize_with = "absolute_or_none",
+        serialize_with = "empty_for_none"
+    )]
+    pub signature_policy_dir: Option<PathBuf>,
 }
 
 impl Default for Image {
@@ -36,6 +48,8 @@ impl Default for Image {
             parallel_layers: NonZeroUsize::new(6).unwrap_or(NonZeroUsize::MIN),
             progress_timeout: Span::seconds(300),
             max_layer_size: Size::gib(64),
+            signature_policy: None,
+            signature_policy_dir: None,
         }
     }
 }

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde::Deserialize;
-use skiff_signature::Evidence;
+use skiff_signature::{Evidence, Policy, Rejection};
 
-use skiff_reference::Digest;
+use skiff_reference::{Digest, Reference};
 
 /// An image on this node. Immutable: a change publishes another one.
 #[derive(Debug, Clone)]
@@ -29,6 +29,14 @@ pub struct Image {
     pub pinned: bool,
     /// What pulls under signature policies found of its signatures, under whichever names.
     pub signatures: Vec<Evidence>,
+}
+
+impl Image {
+    /// Whether the image may be had by a name, as far as its signatures are known here.
+    pub fn passes(&self, policy: &Policy, name: &Reference) -> Result<(), Rejection> {
+        let digests: Vec<Digest> = self.signatures.iter().map(|found| found.digest).collect();
+        policy.check(name, &digests, &self.signatures)
+    }
 }
 
 /// The `config` object of an image's configuration. Absent and null members are empty.

@@ -26,6 +26,9 @@ use crate::pin::Pins;
 use crate::trash::Trash;
 use crate::usage::Uses;
 
+/// Most signatures that are kept of one manifest or index, the newest.
+const MAX_SIGNATURES: usize = 128;
+
 /// A change to the store, with the place for its outcome.
 #[derive(Debug)]
 pub(crate) enum Change {
@@ -358,14 +361,19 @@ impl Keeper {
     }
 }
 
-/// Adds what was found of signatures. What was found later of the same digest takes the place of
-/// what was there.
+/// Adds what was found of signatures. None is taken away that was found before, unless there are
+/// too many: a verdict once given stays true.
 fn add_signatures(record: &mut ImageRecord, found: Vec<Evidence>) {
-    let place = |one: &Evidence| (one.repository.clone(), one.digest);
-    record
-        .signatures
-        .retain(|old| found.iter().all(|new| place(new) != place(old)));
-    record.signatures.extend(found);
+    for mut new in found {
+        let same = |old: &Evidence| old.repository == new.repository && old.digest == new.digest;
+        if let Some(place) = record.signatures.iter().position(same) {
+            let old = record.signatures.swap_remove(place).signatures;
+            let unknown = old.into_iter().filter(|one| !new.signatures.contains(one));
+            new.signatures.extend(unknown.collect::<Vec<_>>());
+            new.signatures.truncate(MAX_SIGNATURES);
+        }
+        record.signatures.push(new);
+    }
 }
 
 /// What readers see of a record.

@@ -213,6 +213,7 @@ mod tests {
             config: ImageConfig::default(),
             layers,
             pinned: false,
+            signatures: Vec::new(),
         }
     }
 

@@ -19,6 +19,7 @@ use skiff_image::{Image, Snapshot};
 use skiff_shim_proto::message::{Create, Rootfs};
 use skiff_spec::{Input, PodFacts, Signal, SpecError, User, container_spec, resolve_user};
 
+use super::admission::admit;
 use super::confine::{Unconfinable, confine};
 use super::error::ContainerError;
 use super::image::{image_config, image_name};
@@ -64,7 +65,7 @@ impl Plan {
         client: &Client,
     ) -> Result<(Arc<Facts>, State), ContainerError> {
         let timeline = self.timeline.clone();
-        let held = Held::hold(daemon, self)?;
+        let held = Held::hold(daemon, self)?.admit(daemon).await?;
         let recorded = held.record(daemon)?.confine(daemon).await?;
         let prepared = recorded.prepare(daemon)?.fill(daemon).await?;
         prepared.build(daemon, client, &timeline).await
@@ -125,6 +126,28 @@ impl Held {
             Err(error) => {
                 daemon.images.release(plan.id.as_str());
                 Err(error)
+            }
+        }
+    }
+
+    async fn admit(self, daemon: &Daemon) -> Result<Self, ContainerError> {
+        let Self {
+            plan,
+            image,
+            volumes,
+        } = &self;
+        let name = plan.config.image.iter().map(|spec| (spec, image));
+        let images = name.chain(volumes.images(&plan.config));
+        match admit(daemon, &plan.pod_config.config, images).await {
+            Ok(()) => Ok(self),
+            Err((image, source)) => {
+                daemon.images.release(plan.id.as_str());
+                let name = plan.name();
+                Err(ContainerError::Signature {
+                    name,
+                    image,
+                    source,
+                })
             }
         }
     }

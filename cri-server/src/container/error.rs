@@ -6,6 +6,7 @@ use std::sync::Arc;
 use skiff_image::StoreError;
 use skiff_spec::SpecError;
 
+use super::admission::AdmissionError;
 use super::state::Denied;
 use crate::id::Id;
 use crate::profile::ProfileError;
@@ -64,6 +65,17 @@ pub enum ContainerError {
         name: String,
         /// The image as the request names it.
         image: String,
+    },
+    /// The signature policy of the pod's namespace does not allow an image.
+    #[error("create container {name}: image {image}")]
+    Signature {
+        /// Its name in the pod.
+        name: String,
+        /// The image as the request names it.
+        image: String,
+        /// Why not.
+        #[source]
+        source: AdmissionError,
     },
     /// An image volume cannot be had.
     #[error("image volume {}: {image}: {reason}", path.display())]

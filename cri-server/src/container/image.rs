@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use futures_util::future::BoxFuture;
 use skiff_cri::v1 as cri;
-use skiff_image::{Image, Snapshot, StoreError};
+use skiff_image::{Image, PullError, Reference, Snapshot, StoreError};
 
 /// What containers need of the image store; a test puts its own in the place of the real one.
 pub trait Images: Send + Sync {
@@ -12,6 +13,13 @@ pub trait Images: Send + Sync {
     fn hold(&self, container: &str, name: &str) -> Option<Arc<Image>>;
     /// Ends a hold.
     fn release(&self, container: &str);
+    /// Asks an image's registry for signatures under a name; `None` when the image was never pulled
+    /// by it.
+    fn find_signatures(
+        self: Arc<Self>,
+        image: Arc<Image>,
+        name: Reference,
+    ) -> BoxFuture<'static, Result<Option<Arc<Image>>, PullError>>;
     /// Reads a file of an image; `None` when there is none.
     fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError>;
     /// Whether an image has anything at a path.
@@ -39,6 +47,14 @@ impl Images for skiff_image::Store {
 
     fn release(&self, container: &str) {
         Self::release(self, container);
+    }
+
+    fn find_signatures(
+        self: Arc<Self>,
+        image: Arc<Image>,
+        name: Reference,
+    ) -> BoxFuture<'static, Result<Option<Arc<Image>>, PullError>> {
+        Box::pin(async move { Self::find_signatures(&self, &image, &name).await })
     }
 
     fn read_file(&self, image: &Image, path: &str) -> Result<Option<Vec<u8>>, StoreError> {
@@ -81,13 +97,15 @@ pub(super) fn image_name(config: &cri::ContainerConfig, image: &Image) -> String
     if !spec.user_specified_image.is_empty() {
         return spec.user_specified_image;
     }
-    let id = image.id.to_string();
-    let is_id = id == spec.image
-        || id
-            .strip_prefix("sha256:")
-            .is_some_and(|hex| hex == spec.image);
     let names = image.repo_tags.first().or(image.repo_digests.first());
+    let is_id = is_id(&spec.image, image);
     names.filter(|_| is_id).cloned().unwrap_or(spec.image)
+}
+
+/// Whether a name is the image's id.
+pub(super) fn is_id(name: &str, image: &Image) -> bool {
+    let id = image.id.to_string();
+    id == name || id.strip_prefix("sha256:").is_some_and(|hex| hex == name)
 }
 
 /// What a specification takes from an image.

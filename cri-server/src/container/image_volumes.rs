@@ -60,6 +60,19 @@ impl ImageVolumes {
         Ok(volumes)
     }
 
+    /// The images with what the request says of them.
+    pub(super) fn images<'a>(
+        &'a self,
+        config: &'a cri::ContainerConfig,
+    ) -> impl Iterator<Item = (&'a cri::ImageSpec, &'a Arc<Image>)> {
+        let mounts = config
+            .mounts
+            .iter()
+            .filter(|mount| image_of(mount).is_some());
+        let specs = mounts.filter_map(|mount| mount.image.as_ref());
+        specs.zip(self.0.iter().map(|(_, volume)| &volume.image))
+    }
+
     /// Ids of the images, for the record.
     pub(super) fn ids(&self) -> BTreeMap<PathBuf, String> {
         let ids = self.0.iter();

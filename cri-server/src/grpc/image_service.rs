@@ -5,6 +5,7 @@ use std::sync::Arc;
 use skiff_cri::v1 as cri;
 use skiff_cri::v1::image_service_server::ImageService;
 use skiff_image::Store;
+use skiff_signature::Policies;
 use tonic::{Request, Response, Status};
 
 use super::call::{Call, Kind, Stream};
@@ -16,6 +17,7 @@ use crate::telemetry::Telemetry;
 #[derive(Clone)]
 pub struct Images {
     store: Arc<Store>,
+    signatures: Arc<Policies>,
     telemetry: Arc<Telemetry>,
 }
 
@@ -30,9 +32,13 @@ pub(super) const METHODS: &[&str] = &[
 ];
 
 impl Images {
-    /// The service of a store.
-    pub fn new(store: Arc<Store>, telemetry: Arc<Telemetry>) -> Self {
-        Self { store, telemetry }
+    /// The service of a store, for images that some policies allow.
+    pub fn new(store: Arc<Store>, signatures: Arc<Policies>, telemetry: Arc<Telemetry>) -> Self {
+        Self {
+            store,
+            signatures,
+            telemetry,
+        }
     }
 
     fn call(&self, method: &'static str, kind: Kind, subject: Subject) -> Call<'_> {
@@ -80,7 +86,8 @@ impl ImageService for Images {
     ) -> Result<Response<cri::PullImageResponse>, Status> {
         let request = request.into_inner();
         let call = self.call("PullImage", Kind::Change, image(request.image.as_ref()));
-        let handler = rpc::pull_image::handle(&self.store, &self.telemetry, request);
+        let handler =
+            rpc::pull_image::handle(&self.store, &self.signatures, &self.telemetry, request);
         call.answer(handler).await
     }
 

@@ -27,6 +27,8 @@ fn code(error: &RpcError) -> Code {
         RpcError::Pod(error) => pod(error),
         RpcError::Container(error) => container(error),
         RpcError::Pull(error) => pull(error),
+        // Only then does a kubelet look at the message.
+        RpcError::Policy(_) => Code::Unknown,
         RpcError::Images(_) => Code::Internal,
     }
 }
@@ -43,13 +45,20 @@ fn message(error: &RpcError) -> String {
             error @ ContainerError::ImageVolume { .. } => {
                 format!("ImageVolumeMountFailed: {}", chain(error))
             }
+            error @ ContainerError::Signature { .. } => invalid_signature(error),
             error => chain(error),
         },
         RpcError::Pull(error) if error.is_registry_unavailable() => {
             format!("RegistryUnavailable: {}", chain(error))
         }
+        RpcError::Pull(error) if error.is_signature() => invalid_signature(error),
+        RpcError::Policy(error) => invalid_signature(error),
         error => chain(error),
     }
+}
+
+fn invalid_signature(error: &dyn std::error::Error) -> String {
+    format!("SignatureValidationFailed: {}", chain(error))
 }
 
 fn pull(error: &PullError) -> Code {
@@ -82,7 +91,7 @@ fn container(error: &ContainerError) -> Code {
         ContainerError::Spec { source, .. } => spec(source),
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
-        ContainerError::ImageVolume { .. } => Code::Unknown,
+        ContainerError::ImageVolume { .. } | ContainerError::Signature { .. } => Code::Unknown,
         ContainerError::PodNotReady { .. }
         | ContainerError::Profile { .. }
         | ContainerError::Denied { .. } => Code::FailedPrecondition,

@@ -87,6 +87,9 @@ pub enum RpcError {
     /// An image could not be pulled.
     #[error(transparent)]
     Pull(#[from] skiff_image::PullError),
+    /// The signature policy of the pod's namespace cannot be used.
+    #[error(transparent)]
+    Policy(#[from] skiff_signature::PolicyError),
     /// The image store failed.
     #[error(transparent)]
     Images(#[from] skiff_image::StoreError),

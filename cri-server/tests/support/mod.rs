@@ -9,6 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
+use futures_util::future::BoxFuture;
 use skiff_config::Config;
 use skiff_cri::v1 as cri;
 use skiff_cri::v1::runtime_service_server::RuntimeService;
@@ -19,7 +20,7 @@ use skiff_cri_server::host::Host;
 use skiff_cri_server::layout::Layout;
 use skiff_cri_server::record::RecordError;
 use skiff_cri_server::recover;
-use skiff_image::{Digest, Image, ImageConfig, Snapshot, StoreError};
+use skiff_image::{Digest, Image, ImageConfig, PullError, Reference, Snapshot, StoreError};
 use tonic::{Request, Status};
 
 pub(crate) use shim::Shims;
@@ -399,6 +400,7 @@ impl Images for FakeImages {
             },
             layers: vec![self.root.join("layer")],
             pinned: false,
+            signatures: Vec::new(),
         }))
     }
 
@@ -406,6 +408,14 @@ impl Images for FakeImages {
         let volumes = format!("{container}/");
         let mut held = self.held.lock().unwrap();
         held.retain(|holder| holder != container && !holder.starts_with(&volumes));
+    }
+
+    fn find_signatures(
+        self: Arc<Self>,
+        _: Arc<Image>,
+        _: Reference,
+    ) -> BoxFuture<'static, Result<Option<Arc<Image>>, PullError>> {
+        Box::pin(std::future::ready(Ok(None)))
     }
 
     fn has_path(&self, _: &Image, path: &str) -> Result<bool, StoreError> {

@@ -45,10 +45,8 @@ impl Pull {
 
     /// Whether an image that is here has the signatures it needs.
     pub(super) fn admits(&self, image: &Image) -> bool {
-        let signatures = &image.signatures;
-        let digests: Vec<Digest> = signatures.iter().map(|found| found.digest).collect();
         let policy = self.policy.as_ref();
-        policy.is_none_or(|policy| policy.check(&self.reference, &digests, signatures).is_ok())
+        policy.is_none_or(|policy| image.passes(policy, &self.reference).is_ok())
     }
 
     /// Fetches signatures of `digests`, which all stand for the image, until they do.

@@ -7,3 +7,4 @@ mod image;
 mod life;
 mod node;
 mod records;
+mod signatures;

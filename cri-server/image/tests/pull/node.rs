@@ -64,6 +64,7 @@ impl Node {
             .pull(PullRequest {
                 reference: reference.into(),
                 auth,
+                policy: None,
             })
             .await
     }
