@@ -20,6 +20,11 @@ const UNITS: [(&str, u64); 5] = [
 ];
 
 impl Size {
+    /// So many times 2^10 bytes.
+    pub(crate) const fn kib(number: u64) -> Self {
+        Self(number << 10)
+    }
+
     /// So many times 2^20 bytes.
     pub(crate) const fn mib(number: u64) -> Self {
         Self(number << 20)

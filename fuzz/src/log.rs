@@ -1,9 +1,10 @@
 //! Container logs.
 
 use skiff_shim::log::{Log, Stream};
+use skiff_shim_proto::message::LOG_ENTRY;
 
 /// Longest content of one entry.
-const LONGEST: usize = 16 * 1024;
+const LONGEST: usize = LOG_ENTRY.get();
 /// 2026-01-01T00:00:00Z in nanoseconds.
 const NOW: i64 = 1_767_225_600_000_000_000;
 /// Most that one input says, in bytes.
@@ -17,7 +18,7 @@ pub fn container_log(data: &[u8]) {
     let dir = crate::scratch();
     let path = dir.path().join("0.log");
     let rotated = dir.path().join("0.log.1");
-    let mut log = Log::open(&path).expect("open the log");
+    let mut log = Log::open(&path, LOG_ENTRY).expect("open the log");
     let mut said = [Vec::new(), Vec::new()];
     let mut written = Vec::new();
     let mut rest = data;

@@ -60,6 +60,10 @@ fn errors_name_file_line_and_key() {
             "f.toml:2: image.progress_timeout: must be longer",
         ),
         (
+            "[container]\nlog_entry_size = '2MiB'",
+            "f.toml:2: container.log_entry_size: 2MiB is not from 1KiB to 1MiB",
+        ),
+        (
             "[image]\nparallel_layers = 0",
             "f.toml:2: image.parallel_layers: invalid value",
         ),

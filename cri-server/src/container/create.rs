@@ -9,6 +9,7 @@
 //! dies between two steps leaves nothing that the next one does not know of.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -16,7 +17,7 @@ use std::time::Instant;
 use oci_spec::runtime::Spec;
 use skiff_cri::v1 as cri;
 use skiff_image::{Image, Snapshot};
-use skiff_shim_proto::message::{Create, Rootfs};
+use skiff_shim_proto::message::{Create, LOG_ENTRY, Rootfs};
 use skiff_spec::{Input, PodFacts, Signal, SpecError, User, container_spec, resolve_user};
 
 use super::admission::admit;
@@ -394,6 +395,7 @@ impl Prepared {
             images: recorded.volumes.mounts(),
             cgroup: record.cgroup.clone(),
             log_path: record.log_path.clone(),
+            log_entry: log_entry(daemon),
             stdin: recorded.config.stdin,
             stdin_once: recorded.config.stdin_once,
             seccomp: recorded
@@ -428,6 +430,13 @@ impl Prepared {
         let facts = Facts::new(&record, recorded.config, recorded.spec);
         Ok((Arc::new(facts), record.state))
     }
+}
+
+/// The configured length of log entries, unless it is the usual one.
+fn log_entry(daemon: &Daemon) -> Option<NonZeroUsize> {
+    let size = daemon.config.container.log_entry_size.bytes();
+    let size = usize::try_from(size).ok().and_then(NonZeroUsize::new);
+    size.filter(|size| *size != LOG_ENTRY)
 }
 
 fn created(

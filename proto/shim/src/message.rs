@@ -4,12 +4,17 @@
 //! connection it came from. Events go to every connection.
 
 use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use oci_spec::runtime::{LinuxIdMapping, LinuxResources, Process, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::record::ExitRecord;
+
+/// Most bytes of content in one entry of a log, unless [`Create::log_entry`] says otherwise: what
+/// readers of logs are used to.
+pub const LOG_ENTRY: NonZeroUsize = NonZeroUsize::new(16 << 10).unwrap();
 
 /// Daemon to shim.
 #[derive(Debug, Serialize, Deserialize)]
@@ -153,6 +158,10 @@ pub struct Create {
     /// discarded.
     #[serde(default)]
     pub log_path: Option<PathBuf>,
+    /// Most bytes of content in one entry of the log; a longer line becomes several. `None`:
+    /// [`LOG_ENTRY`].
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log_entry: Option<NonZeroUsize>,
     /// Keep a stdin open for attach. Otherwise stdin is /dev/null.
     #[serde(default)]
     pub stdin: bool,

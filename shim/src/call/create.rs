@@ -4,7 +4,7 @@ use std::path::Path;
 use rustix::pipe::{PipeFlags, pipe_with};
 use skiff_runtime::seccomp::Filter;
 use skiff_runtime::{ImageVolume, Init, Stdio, cgroup, create};
-use skiff_shim_proto::message::{Create, Failure, FailureKind, Rootfs};
+use skiff_shim_proto::message::{Create, Failure, FailureKind, LOG_ENTRY, Rootfs};
 
 use crate::bundle::Bundle;
 use crate::container::{Container, Output, State};
@@ -26,7 +26,7 @@ impl Shim {
         let pod = self.pod()?;
         let log = match &create.log_path {
             Some(path) => Some(
-                Log::open(path)
+                Log::open(path, create.log_entry.unwrap_or(LOG_ENTRY))
                     .map_err(|e| failure::system(format!("open log {}", path.display()), &e))?,
             ),
             None => None,

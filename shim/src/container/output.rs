@@ -149,6 +149,7 @@ impl Output {
 mod tests {
     use super::*;
     use rustix::pipe::{PipeFlags, pipe_with};
+    use skiff_shim_proto::message::LOG_ENTRY;
     use std::time::Duration;
 
     struct Scene {
@@ -165,7 +166,7 @@ mod tests {
         let path = dir.path().join("0.log");
         let poll = Poll::new().unwrap();
         let (reader, writer) = pipe_with(PipeFlags::CLOEXEC).unwrap();
-        let mut output = Output::new(Some(Log::open(&path).unwrap()));
+        let mut output = Output::new(Some(Log::open(&path, LOG_ENTRY).unwrap()));
         output.read(&poll, 1, Stream::Stdout, reader).unwrap();
         Scene {
             _dir: dir,

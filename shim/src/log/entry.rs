@@ -1,7 +1,6 @@
 //! Cuts a stream of bytes into log entries.
 
-/// Longest content of one entry in bytes. A longer line becomes several entries.
-pub(crate) const LONGEST: usize = 16 * 1024;
+use std::num::NonZeroUsize;
 
 /// One entry: its content is `head`, then `tail`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,15 +19,21 @@ pub(crate) struct Entry<'a> {
 pub(crate) struct Entries<'a> {
     held: &'a [u8],
     chunk: &'a [u8],
+    longest: NonZeroUsize,
 }
 
 impl<'a> Entries<'a> {
-    /// `held` is at most [`LONGEST`] bytes without a newline: the rest of an earlier chunk.
-    pub(crate) fn new(held: &'a [u8], chunk: &'a [u8]) -> Self {
-        Self { held, chunk }
+    /// `longest` is the most bytes of content in an entry: a longer line becomes several. `held`
+    /// is no longer, and without a newline: the rest of an earlier chunk.
+    pub(crate) fn new(held: &'a [u8], chunk: &'a [u8], longest: NonZeroUsize) -> Self {
+        Self {
+            held,
+            chunk,
+            longest,
+        }
     }
 
-    /// The beginning of a line whose end has not come, at most [`LONGEST`] bytes.
+    /// The beginning of a line whose end has not come, at most one entry.
     pub(crate) fn rest(&self) -> (&'a [u8], &'a [u8]) {
         (self.held, self.chunk)
     }
@@ -38,7 +43,7 @@ impl<'a> Iterator for Entries<'a> {
     type Item = Entry<'a>;
 
     fn next(&mut self) -> Option<Entry<'a>> {
-        let room = LONGEST.saturating_sub(self.held.len());
+        let room = self.longest.get().saturating_sub(self.held.len());
         // One byte more than fits: a newline right after a line of the greatest length.
         let window = &self.chunk[..self.chunk.len().min(room + 1)];
         let (length, skip, full) = match window.iter().position(|&byte| byte == b'\n') {
@@ -57,13 +62,16 @@ impl<'a> Iterator for Entries<'a> {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use skiff_shim_proto::message::LOG_ENTRY;
+
+    const LONGEST: usize = LOG_ENTRY.get();
 
     /// Entries of all chunks as (content, full), the rest at the end of the stream included.
     fn cut<'a>(chunks: impl IntoIterator<Item = &'a [u8]>) -> Vec<(Vec<u8>, bool)> {
         let mut held = Vec::new();
         let mut all = Vec::new();
         for chunk in chunks {
-            let mut entries = Entries::new(&held, chunk);
+            let mut entries = Entries::new(&held, chunk, LOG_ENTRY);
             for entry in &mut entries {
                 assert!(entry.head.len() + entry.tail.len() <= LONGEST);
                 all.push(([entry.head, entry.tail].concat(), entry.full));

@@ -8,6 +8,7 @@ mod entry;
 mod stamp;
 
 use std::io::{self, IoSlice};
+use std::num::NonZeroUsize;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -35,6 +36,8 @@ pub enum Stream {
 pub struct Log {
     path: PathBuf,
     file: OwnedFd,
+    /// Most bytes of content in an entry.
+    longest: NonZeroUsize,
     /// Beginnings of lines, for each stream.
     held: [Vec<u8>; 2],
     failing: Option<Errno>,
@@ -44,11 +47,13 @@ pub struct Log {
 }
 
 impl Log {
-    /// Opens the log for appending; a new one has mode 0640.
-    pub fn open(path: &Path) -> io::Result<Self> {
+    /// Opens the log for appending; a new one has mode 0640. An entry has at most `longest` bytes
+    /// of content; for a line as long as that is how much is held in memory.
+    pub fn open(path: &Path, longest: NonZeroUsize) -> io::Result<Self> {
         Ok(Self {
             path: path.to_path_buf(),
             file: open(path)?,
+            longest,
             held: [Vec::new(), Vec::new()],
             failing: None,
             dropped: 0,
@@ -75,7 +80,7 @@ impl Log {
     pub fn write(&mut self, stream: Stream, chunk: &[u8], now: i64) -> Option<String> {
         let mut held = std::mem::take(&mut self.held[stream as usize]);
         let headers = Headers::new(stream, now);
-        let mut entries = Entries::new(&held, chunk);
+        let mut entries = Entries::new(&held, chunk, self.longest);
         let mut batch = Vec::new();
         let mut notice = None;
         loop {

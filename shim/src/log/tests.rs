@@ -3,6 +3,7 @@ use std::os::unix::fs::PermissionsExt;
 use proptest::prelude::*;
 
 use super::*;
+use skiff_shim_proto::message::LOG_ENTRY;
 
 const NOW: i64 = 1_709_164_800_000_000_120;
 const TIME: &str = "2024-02-29T00:00:00.000000120Z";
@@ -20,7 +21,7 @@ fn read(path: &Path) -> String {
 #[test]
 fn entries_have_the_cri_format() {
     let (_dir, path) = scratch();
-    let mut log = Log::open(&path).unwrap();
+    let mut log = Log::open(&path, LOG_ENTRY).unwrap();
     assert_eq!(log.write(Stream::Stdout, b"hello\nwor", NOW), None);
     assert_eq!(log.write(Stream::Stderr, b"bad\n", NOW), None);
     assert_eq!(log.write(Stream::Stdout, b"ld\n\nend", NOW), None);
@@ -40,9 +41,29 @@ fn entries_have_the_cri_format() {
 }
 
 #[test]
+fn entries_are_as_long_as_was_asked_for() {
+    let (_dir, path) = scratch();
+    let mut log = Log::open(&path, NonZeroUsize::new(4).unwrap()).unwrap();
+    log.write(Stream::Stdout, b"four\nfi", NOW);
+    log.write(Stream::Stdout, b"ve 5\n", NOW);
+    assert_eq!(
+        read(&path),
+        format!("{TIME} stdout F four\n{TIME} stdout P five\n{TIME} stdout F  5\n")
+    );
+    let (_dir, path) = scratch();
+    let mut log = Log::open(&path, NonZeroUsize::new(1 << 20).unwrap()).unwrap();
+    let line = "x".repeat(300_000);
+    for part in line.as_bytes().chunks(65_536) {
+        log.write(Stream::Stdout, part, NOW);
+    }
+    log.write(Stream::Stdout, b"\n", NOW);
+    assert_eq!(read(&path), format!("{TIME} stdout F {line}\n"));
+}
+
+#[test]
 fn many_short_lines_are_all_written() {
     let (_dir, path) = scratch();
-    let mut log = Log::open(&path).unwrap();
+    let mut log = Log::open(&path, LOG_ENTRY).unwrap();
     let chunk = b"\n".repeat(5 * BATCH + 7);
     assert_eq!(log.write(Stream::Stdout, &chunk, NOW), None);
     assert_eq!(
@@ -54,7 +75,7 @@ fn many_short_lines_are_all_written() {
 #[test]
 fn a_rotated_log_goes_on_in_a_new_file() {
     let (dir, path) = scratch();
-    let mut log = Log::open(&path).unwrap();
+    let mut log = Log::open(&path, LOG_ENTRY).unwrap();
     log.write(Stream::Stdout, b"old\nbegun ", NOW);
     let rotated = dir.path().join("0.log.1");
     std::fs::rename(&path, &rotated).unwrap();
@@ -67,7 +88,7 @@ fn a_rotated_log_goes_on_in_a_new_file() {
 #[test]
 fn a_failed_reopen_keeps_the_old_file_and_makes_none() {
     let (dir, path) = scratch();
-    let mut log = Log::open(&path).unwrap();
+    let mut log = Log::open(&path, LOG_ENTRY).unwrap();
     let rotated = dir.path().join("0.log.1");
     std::fs::rename(&path, &rotated).unwrap();
     std::os::unix::fs::symlink("elsewhere", &path).unwrap();
@@ -88,15 +109,15 @@ fn only_regular_files_are_logs() {
         rustix::fs::makedev(0, 0),
     )
     .unwrap();
-    assert!(Log::open(&path).is_err());
-    assert!(Log::open(Path::new("/dev/null")).is_err());
-    assert!(Log::open(&dir.path().join("absent/0.log")).is_err());
+    assert!(Log::open(&path, LOG_ENTRY).is_err());
+    assert!(Log::open(Path::new("/dev/null"), LOG_ENTRY).is_err());
+    assert!(Log::open(&dir.path().join("absent/0.log"), LOG_ENTRY).is_err());
 }
 
 #[test]
 fn a_full_disk_is_told_once_and_drops_whole_entries() {
     let (dir, path) = scratch();
-    let mut log = Log::open(&path).unwrap();
+    let mut log = Log::open(&path, LOG_ENTRY).unwrap();
     log.file = rustix::fs::open("/dev/full", OFlags::WRONLY, Mode::empty()).unwrap();
     let failing = log.write(Stream::Stdout, b"one\ntwo\nthr", NOW);
     assert!(failing.unwrap().contains("No space left on device"));
@@ -114,7 +135,7 @@ fn a_full_disk_is_told_once_and_drops_whole_entries() {
 #[test]
 fn a_torn_entry_is_cut_off() {
     let (_dir, path) = scratch();
-    let mut log = Log::open(&path).unwrap();
+    let mut log = Log::open(&path, LOG_ENTRY).unwrap();
     let headers = Headers::new(Stream::Stdout, NOW);
     let entries = [b"one", b"two"].map(|tail| Entry {
         head: &[],
@@ -137,7 +158,7 @@ fn a_torn_entry_is_cut_off() {
 #[test]
 fn an_entry_that_cannot_be_cut_off_is_closed_by_the_next() {
     let (_dir, path) = scratch();
-    let mut log = Log::open(&path).unwrap();
+    let mut log = Log::open(&path, LOG_ENTRY).unwrap();
     std::fs::write(&path, "torn").unwrap();
     log.torn = true;
     log.write(Stream::Stdout, b"next\n", NOW);
@@ -181,7 +202,7 @@ proptest! {
         ),
     ) {
         let (_dir, path) = scratch();
-        let mut log = Log::open(&path).unwrap();
+        let mut log = Log::open(&path, LOG_ENTRY).unwrap();
         let mut said = [Vec::new(), Vec::new()];
         for (stderr, chunk) in &chunks {
             let stream = if *stderr { Stream::Stderr } else { Stream::Stdout };

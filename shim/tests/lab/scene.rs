@@ -107,6 +107,7 @@ impl Scene {
             images: BTreeMap::new(),
             cgroup: self.cgroup(id),
             log_path: Some(self.path(&format!("{id}.log"))),
+            log_entry: None,
             stdin: false,
             stdin_once: false,
             seccomp: None,
