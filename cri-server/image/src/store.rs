@@ -149,6 +149,12 @@ impl Store {
         &self.snapshots
     }
 
+    /// The whole configuration of an image, JSON as it was pulled. Reads a file.
+    pub fn configuration(&self, image: &Image) -> Result<Vec<u8>, StoreError> {
+        let path = self.layout.record(image.id).join("config.json");
+        fs::read(&path).map_err(StoreError::io("read", &path))
+    }
+
     /// Reads a regular file of an image as its containers would see it; `None` when there is
     /// none. Links are followed within the image. Longer than `limit` bytes is an error. Reads
     /// files: call it off the async threads.

@@ -38,6 +38,7 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use rustix::fs::statfs;
+use serde_json::Value;
 use tokio::sync::RwLock;
 use tokio::task::AbortHandle;
 
@@ -207,6 +208,12 @@ impl Cni {
     /// Ids of all pods with a record, attached or half attached, sorted.
     pub fn cached(&self) -> Result<Vec<String>, Error> {
         Ok(self.0.cache.ids()?)
+    }
+
+    /// What the last plugin answered when the pod was attached, as it answered it; `None` for a
+    /// pod that is not attached. Reads a file.
+    pub fn result(&self, pod_id: &str) -> Result<Option<Value>, Error> {
+        Ok(self.read(pod_id)?.and_then(|record| record.result))
     }
 
     async fn attach(&self, record: &mut Record) -> Result<Attachment, Error> {

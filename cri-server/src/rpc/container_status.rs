@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use skiff_cri::v1::{ContainerResources, ContainerStatusRequest, ContainerStatusResponse};
+use skiff_cri::v1::{
+    ContainerConfig, ContainerResources, ContainerStatusRequest, ContainerStatusResponse,
+};
 
 use super::{RpcError, find_container};
 use crate::container::record::ContainerRecord;
@@ -37,7 +39,7 @@ pub async fn handle(
 }
 
 /// What tools look for under the key `info`: the pid of the first process, and the specification
-/// it was made from.
+/// it was made from. Its environment is there, as it is for root in /proc.
 fn info(daemon: &Daemon, container: &ContainerView) -> BTreeMap<String, String> {
     let facts = &container.facts;
     let read = ContainerRecord::read(&daemon.layout.container(&facts.id));
@@ -47,7 +49,15 @@ fn info(daemon: &Daemon, container: &ContainerView) -> BTreeMap<String, String> 
         "pid": container.state.process().map_or(0, |process| process.pid),
         "cgroup": facts.cgroup,
         "imageID": facts.image_id,
+        "snapshotKey": facts.id,
+        "privileged": privileged(&facts.config),
         "runtimeSpec": spec,
     });
     BTreeMap::from([("info".into(), info.to_string())])
+}
+
+fn privileged(config: &ContainerConfig) -> bool {
+    let linux = config.linux.as_ref();
+    let context = linux.and_then(|linux| linux.security_context.as_ref());
+    context.is_some_and(|context| context.privileged)
 }

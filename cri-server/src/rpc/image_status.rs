@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use skiff_cri::v1::{ImageStatusRequest, ImageStatusResponse};
 use skiff_image::{Image, Store};
 
 use super::RpcError;
 use super::list_images::describe;
+use crate::telemetry::chain;
 
 /// Answers from the store's view. An image that is not here is no error but an empty answer.
 pub async fn handle(
@@ -24,26 +25,22 @@ pub async fn handle(
     Ok(ImageStatusResponse {
         image: Some(describe(&image)),
         info: if request.verbose {
-            info(&image)
+            info(store, &image)
         } else {
             BTreeMap::new()
         },
     })
 }
 
-fn info(image: &Image) -> BTreeMap<String, String> {
-    let config = &image.config;
+/// What tools look for under the key `info`: the image's configuration.
+fn info(store: &Store, image: &Image) -> BTreeMap<String, String> {
+    let read = store.configuration(image);
+    let spec = read.map(|json| serde_json::from_slice::<Value>(&json).unwrap_or_default());
     let info = json!({
-        "imageSpec": { "config": {
-            "User": config.user,
-            "Env": config.env,
-            "Entrypoint": config.entrypoint,
-            "Cmd": config.cmd,
-            "WorkingDir": config.working_dir,
-            "StopSignal": config.stop_signal,
-            "Volumes": config.volumes,
-            "Labels": config.labels,
-        }},
+        "imageSpec": spec.unwrap_or_else(|error| {
+            tracing::warn!(image = %image.id, error = chain(&error), "read a configuration");
+            Value::Null
+        }),
         "layers": image.layers,
     });
     BTreeMap::from([("info".into(), info.to_string())])

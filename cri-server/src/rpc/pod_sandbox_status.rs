@@ -9,6 +9,7 @@ use super::{RpcError, find_pod};
 use crate::clock;
 use crate::daemon::Daemon;
 use crate::pod::PodView;
+use crate::telemetry::chain;
 
 /// Answers from the pod's view, with the status of its containers as of the same moment.
 pub async fn handle(
@@ -23,7 +24,7 @@ pub async fn handle(
     Ok(PodSandboxStatusResponse {
         status: Some(view.status()),
         info: if request.verbose {
-            info(&view)
+            info(daemon, &view)
         } else {
             BTreeMap::new()
         },
@@ -32,14 +33,32 @@ pub async fn handle(
     })
 }
 
-/// What tools look for under the key `info`: the pid whose namespaces are the pod's.
-fn info(view: &PodView) -> BTreeMap<String, String> {
+/// What tools look for under the key `info`: the pid whose namespaces are the pod's, and its
+/// network as the plugins made it.
+fn info(daemon: &Daemon, view: &PodView) -> BTreeMap<String, String> {
+    let facts = &view.facts;
+    let cni = daemon
+        .cni
+        .result(facts.id.as_str())
+        .unwrap_or_else(|error| {
+            tracing::warn!(pod = %facts.id, error = chain(&error), "read the attachment record");
+            None
+        });
+    let cgroup = facts
+        .config
+        .linux
+        .as_ref()
+        .map(|linux| &linux.cgroup_parent);
     let info = json!({
         "pid": view.shim.as_ref().map_or(0, |shim| shim.pid),
         "shim": view.shim.as_ref().map(|shim| &shim.id),
         "reason": view.reason,
         "networkNamespace": view.netns,
-        "runtimeHandler": view.facts.runtime_handler,
+        "runtimeHandler": facts.runtime_handler,
+        "cgroupParent": cgroup,
+        "hostname": facts.config.hostname,
+        "logDirectory": facts.config.log_directory,
+        "cniResult": cni,
     });
     BTreeMap::from([("info".into(), info.to_string())])
 }

@@ -1,8 +1,9 @@
 //! Status: whether pods can be run, and what the runtime offers.
 
+mod info;
+
 use std::collections::BTreeMap;
 
-use serde_json::json;
 use skiff_cri::v1::{
     RuntimeCondition, RuntimeFeatures, RuntimeHandler, RuntimeHandlerFeatures, RuntimeStatus,
     StatusRequest, StatusResponse,
@@ -31,7 +32,7 @@ pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusRes
             conditions: vec![runtime_ready(daemon), network_ready(daemon)],
         }),
         info: if request.verbose {
-            info(daemon)
+            info::info(daemon)
         } else {
             BTreeMap::new()
         },
@@ -71,36 +72,4 @@ fn network_ready(daemon: &Daemon) -> RuntimeCondition {
         reason: status.reason.into(),
         message: status.message.clone(),
     }
-}
-
-fn info(daemon: &Daemon) -> BTreeMap<String, String> {
-    let network = daemon.cni.status();
-    let skipped = network
-        .skipped
-        .iter()
-        .map(|(path, why)| json!({"file": path, "reason": why}));
-    let cni = json!({
-        "network": network.network,
-        "file": network.file,
-        "skipped": skipped.collect::<Vec<_>>(),
-    });
-    let cdi = daemon.cdi.overview();
-    let devices = cdi
-        .devices
-        .iter()
-        .map(|(name, file)| json!({"name": name.to_string(), "file": file}));
-    let skipped = cdi
-        .problems
-        .iter()
-        .map(|problem| json!({"file": problem.path, "reason": problem.reason}));
-    let cdi = json!({
-        "devices": devices.collect::<Vec<_>>(),
-        "skipped": skipped.collect::<Vec<_>>(),
-    });
-    let config = serde_json::to_value(&daemon.config).unwrap_or_default();
-    BTreeMap::from([
-        ("config".into(), config.to_string()),
-        ("cniconfig".into(), cni.to_string()),
-        ("cdi".into(), cdi.to_string()),
-    ])
 }
