@@ -22,6 +22,7 @@ mod record;
 mod seccomp;
 mod shim;
 mod streaming;
+mod streaming_client;
 mod user;
 
 pub use cdi::cdi_document;
@@ -36,6 +37,7 @@ pub use record::{container_record, pod_record};
 pub use seccomp::seccomp_profile;
 pub use shim::{exit_record, shim_frame, shim_message, shim_request};
 pub use streaming::{spdy_frames, spdy_headers};
+pub use streaming_client::streaming_client;
 pub use user::{signal_name, user_files};
 
 /// A target.
@@ -76,6 +78,7 @@ targets![
     signal_name,
     spdy_frames,
     spdy_headers,
+    streaming_client,
     user_files,
 ];
 

@@ -81,6 +81,8 @@ where
     tokio::spawn(async move {
         let mut reading = std::pin::pin!(read(input, channels, feeds));
         let ended = tokio::select! {
+            // First what the client said before it went.
+            biased;
             ended = &mut reading => ended,
             written = write(output, outs, channels.framing) => match written {
                 Ok(()) => tokio::time::timeout(LINGER, reading).await.unwrap_or(Ok(())),
@@ -213,6 +215,7 @@ where
         };
         let mut reading = std::pin::pin!(reading);
         tokio::select! {
+            biased;
             () = &mut reading => {}
             () = writing => drop(tokio::time::timeout(LINGER, reading).await),
             lost = presence.lost() => tracing::debug!(%lost, "a WebSocket tunnel is closed"),

@@ -108,6 +108,8 @@ async fn run(
     let (input, output) = tokio::io::split(io);
     let mut reading = std::pin::pin!(reader.run(input));
     let ended = tokio::select! {
+        // First what the client said before it went.
+        biased;
         ended = &mut reading => ended,
         written = write(output, outs, to_answer) => match written {
             Ok(()) => tokio::time::timeout(LINGER, reading).await.unwrap_or(Ok(())),
