@@ -72,6 +72,16 @@ pub(crate) fn set_apart(
     Ok(())
 }
 
+/// Puts another descriptor in the place of the caller's own standard ones, but for those that the
+/// command gets.
+pub(crate) fn replace_standard(fds: &Fds<'_>, with: BorrowedFd<'_>) -> Result<(), Error> {
+    let own = |target: &RawFd| !fds.numbers().any(|fd| fd == *target);
+    (0..3)
+        .filter(own)
+        .try_for_each(|target| sys::fd::place(with, target))
+        .doing(|| "give up the own standard descriptors")
+}
+
 /// Writes the process's `oom_score_adj`, through the host's /proc.
 pub(crate) fn set_oom_score(process: &Process) -> Result<(), Error> {
     let Some(score) = process.oom_score_adj() else {

@@ -15,7 +15,16 @@ use crate::oci_spec::runtime::Process;
 use crate::report::Report;
 use crate::seccomp::Filter;
 use crate::user_namespace::{self, IdMappings};
-use crate::{Error, Init, Stdio, cgroup, console, create, credential, report, sys, validate};
+use crate::{
+    Error, Init, Stdio, cgroup, console, create, credential, report, sys, unseen, validate,
+};
+
+/// Kinds that the containers of a pod share.
+const PODS: ThreadNameSpaceType = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
+    .union(ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME)
+    .union(ThreadNameSpaceType::NETWORK);
+/// What is attempted when namespaces are joined.
+const JOINING: fn() -> &'static str = || "join the container's namespaces (has it ended?)";
 
 /// A process to run in a container.
 #[derive(Debug)]
@@ -34,6 +43,20 @@ pub struct Exec<'a> {
     pub seccomp: Option<&'a Filter>,
     /// Descriptors 3, 4, ... of the command.
     pub extra_fds: &'a [BorrowedFd<'a>],
+    /// There may be others in the container's PID namespace who [`may trace`](crate::may_trace);
+    /// whether this process may is looked up in its capabilities.
+    pub peers_may_trace: bool,
+}
+
+/// How the child gets where it is to be.
+#[derive(Clone, Copy)]
+enum Way<'a> {
+    /// At once: what it has until it has joined everything nobody in there may look at.
+    Direct,
+    /// With a helper that joins the user namespace, as `user_namespace` draws it.
+    UserNamespace(&'a IdMappings),
+    /// With a helper that has joined all but the cgroup namespace, as `unseen` draws it.
+    Unseen,
 }
 
 impl<'a> Exec<'a> {
@@ -52,6 +75,15 @@ impl<'a> Exec<'a> {
             stdio,
             seccomp: None,
             extra_fds: &[],
+            peers_may_trace: false,
+        }
+    }
+
+    fn way(&self) -> Way<'a> {
+        match self.user_namespace {
+            Some(mappings) => Way::UserNamespace(mappings),
+            None if self.peers_may_trace || unseen::may_trace(self.process) => Way::Unseen,
+            None => Way::Direct,
         }
     }
 }
@@ -66,8 +98,8 @@ pub fn exec(exec: Exec<'_>) -> Result<Init, Error> {
     let status = Status(theirs);
     let fds = create::fds(&exec.stdio, exec.extra_fds);
     let body = || child::run(&status, || in_child(&exec, &fds, &status));
-    let child = match exec.user_namespace {
-        Some(mappings) => {
+    let child = match exec.way() {
+        Way::UserNamespace(mappings) => {
             mappings.check_user(exec.process)?;
             let inside = user_namespace::Inside {
                 ours: ours.as_fd(),
@@ -78,7 +110,12 @@ pub fn exec(exec: Exec<'_>) -> Result<Init, Error> {
             };
             inside.clone(body)?
         }
-        None => create::in_pid_namespace(Some(exec.container), || {
+        Way::Unseen => {
+            let cgroup = unseen::view(cgroup.as_fd())?;
+            let enter = || enter_unseen(&exec, &fds, &status, cgroup.as_fd());
+            unseen::clone((ours.as_fd(), &status), enter, cgroup.as_fd(), body)?
+        }
+        Way::Direct => create::in_pid_namespace(Some(exec.container), || {
             sys::clone::clone3(Namespaces::empty(), Some(cgroup.as_fd()), body)
                 .doing(|| format!("clone a process into {}", exec.cgroup.display()))
         })?,
@@ -91,23 +128,43 @@ fn enter(exec: &Exec<'_>) -> Result<(), Error> {
     child::set_oom_score(exec.process)?;
     credential::raise_limits(exec.process.rlimits().as_deref().unwrap_or_default())?;
     // These may be the host's, where nobody from a user namespace can go.
-    let kinds = ThreadNameSpaceType::USER
-        | ThreadNameSpaceType::PROCESS_ID
-        | ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-        | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-        | ThreadNameSpaceType::NETWORK;
+    let kinds = ThreadNameSpaceType::USER | ThreadNameSpaceType::PROCESS_ID | PODS;
     move_into_thread_name_spaces(exec.container, kinds)
         .doing(|| "join the container's user namespace (has it ended?)")
 }
 
+/// What the helper does on the way into a container that has no user namespace: nothing of the host
+/// is left, but the cgroup namespace, to be joined in the container's cgroup.
+fn enter_unseen(
+    exec: &Exec<'_>,
+    fds: &Fds<'_>,
+    status: &Status,
+    cgroup: BorrowedFd<'_>,
+) -> Result<(), Error> {
+    child::set_oom_score(exec.process)?;
+    // A child has its parent's.
+    Labels::open(exec.process)?.apply()?;
+    let needed = [exec.container, cgroup].map(|fd| fd.as_raw_fd());
+    child::set_apart(status, fds, needed)?;
+    child::replace_standard(fds, exec.container)?;
+    let kinds = PODS | ThreadNameSpaceType::PROCESS_ID | ThreadNameSpaceType::MOUNT;
+    move_into_thread_name_spaces(exec.container, kinds).doing(JOINING)
+}
+
 fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallible, Error> {
     child::set_apart(status, fds, [exec.container.as_raw_fd()])?;
-    match exec.user_namespace {
-        Some(_) => user_namespace::become_root()?,
-        None => child::set_oom_score(exec.process)?,
-    }
-    let labels = Labels::open(exec.process)?;
-    join_the_rest(exec).doing(|| "join the container's namespaces (has it ended?)")?;
+    let labels = match exec.way() {
+        Way::Direct => {
+            child::set_oom_score(exec.process)?;
+            Labels::open(exec.process)?
+        }
+        Way::UserNamespace(_) => {
+            user_namespace::become_root()?;
+            Labels::open(exec.process)?
+        }
+        Way::Unseen => Labels::default(),
+    };
+    join_the_rest(exec).doing(JOINING)?;
     // Joining the mount namespace has made the container's root the working directory.
     let root = rustix::fs::CWD;
     let launch = Launch::prepare(root, exec.process, labels, exec.seccomp)?;
@@ -135,15 +192,13 @@ fn join_the_rest(exec: &Exec<'_>) -> rustix::io::Result<()> {
         ThreadNameSpaceType::CONTROL_GROUP,
     );
     let join = |kinds| move_into_thread_name_spaces(exec.container, kinds);
-    if exec.user_namespace.is_none() {
-        let pods = ThreadNameSpaceType::INTER_PROCESS_COMMUNICATION
-            | ThreadNameSpaceType::HOST_NAME_AND_NIS_DOMAIN_NAME
-            | ThreadNameSpaceType::NETWORK;
-        return join(mount | cgroup | pods);
-    }
-    match join(mount | cgroup) {
-        // A privileged container is in the host's cgroup namespace, and so is this process.
-        Err(Errno::PERM) => join(mount),
-        done => done,
+    match exec.way() {
+        Way::Direct => join(mount | cgroup | PODS),
+        Way::Unseen => join(cgroup),
+        Way::UserNamespace(_) => match join(mount | cgroup) {
+            // A privileged container is in the host's cgroup namespace, and so is this process.
+            Err(Errno::PERM) => join(mount),
+            done => done,
+        },
     }
 }

@@ -7,7 +7,7 @@
 //!
 //! Map: `create`, `exec` what callers ask for; `init` the parent's end of a child under way,
 //! `report` what the two say to each other; `child` and `create::build` what happens between
-//! clone3 and exec, with `rootfs`, `mount`, `path`, `device`, `mask`, `console` for the file
+//! clone3 and exec, with `unseen` where it may be watched, `rootfs`, `mount`, `path`, `device`, `mask`, `console` for the file
 //! system and `credential`, `command` for the process; `validate` what is refused; [`hook`];
 //! [`seccomp`] and `label` what confines it; [`cgroup`], [`namespace`], [`user_namespace`], [`shm`], [`pod_init`] what a pod is made of; [`probe`] what the host can do; `sys` the system
 //! calls without a safe wrapper.
@@ -47,6 +47,7 @@ mod rootfs;
 
 #[allow(unsafe_code)]
 mod sys;
+mod unseen;
 mod validate;
 
 pub use create::{Create, Timing, create};
@@ -61,3 +62,4 @@ pub use mount::options::names as mount_options;
 pub use mount::read_only_copy;
 pub use namespace::Namespaces;
 pub use rootfs::Rootfs;
+pub use unseen::may_trace;

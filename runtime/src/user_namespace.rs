@@ -287,22 +287,30 @@ impl<Enter: FnOnce() -> Result<(), Error>> Inside<'_, Enter> {
             .doing(|| "hear of the process in its user namespace")?;
         if read != pid.len() {
             reap(&helper)?;
-            // It has ended, and what it said is there; our own copy of its end is, too, so that
-            // there is no end of file to wait for.
-            let said = report::receive(self.ours).doing(|| "hear from a child")?;
-            return Err(match said {
-                Some(Report::Failed(failure)) => Error::Child(failure),
-                _ => Error::system("enter the user namespace: the helper", Errno::SRCH),
-            });
+            return Err(helper_failed(self.ours)?);
         }
-        let pid = i32::from_ne_bytes(pid);
-        // Ours and not reaped: nobody else can have the number.
-        let pidfd = Pid::from_raw(pid)
-            .ok_or(Errno::SRCH)
-            .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
-            .doing(|| format!("open process {pid}"))?;
-        Ok(Child { pid, pidfd })
+        open_child(i32::from_ne_bytes(pid))
     }
+}
+
+/// Why a helper that has ended has made no child.
+pub(crate) fn helper_failed(ours: BorrowedFd<'_>) -> Result<Error, Error> {
+    // What it said is there; our own copy of its end is, too, so that there is no end of file to
+    // wait for.
+    let said = report::receive(ours).doing(|| "hear from a child")?;
+    Ok(match said {
+        Some(Report::Failed(failure)) => Error::Child(failure),
+        _ => Error::system("enter the container's namespaces: the helper", Errno::SRCH),
+    })
+}
+
+/// A child that a helper has made: ours and not reaped, so that nobody else can have the number.
+pub(crate) fn open_child(pid: i32) -> Result<Child, Error> {
+    let pidfd = Pid::from_raw(pid)
+        .ok_or(Errno::SRCH)
+        .and_then(|pid| pidfd_open(pid, PidfdFlags::empty()))
+        .doing(|| format!("open process {pid}"))?;
+    Ok(Child { pid, pidfd })
 }
 
 /// Waits for the end of a child.

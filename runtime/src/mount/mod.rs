@@ -303,12 +303,17 @@ pub fn read_only_copy(path: &Path) -> Result<OwnedFd, Error> {
     let doing = || format!("make a read-only mount of {}", path.display());
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, path, flags).doing(doing)?;
+    make_read_only(tree.as_fd()).doing(doing)?;
+    Ok(tree)
+}
+
+/// Makes one mount read-only.
+pub(crate) fn make_read_only(mount: BorrowedFd<'_>) -> std::io::Result<()> {
     let read_only = MountAttr {
         set: attr::RDONLY,
         ..MountAttr::default()
     };
-    set_attr(tree.as_fd(), false, &read_only).doing(doing)?;
-    Ok(tree)
+    set_attr(mount, false, &read_only)
 }
 
 /// A detached copy of what `source` is, not of what is mounted below it.

@@ -9,6 +9,7 @@ pub(crate) mod mount;
 pub(crate) mod net;
 pub(crate) mod process;
 pub(crate) mod seccomp;
+pub(crate) mod word;
 
 use std::io;
 

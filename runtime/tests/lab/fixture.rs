@@ -241,6 +241,15 @@ impl Running<'_> {
     }
 
     pub(crate) fn exec_process(&self, args: Value) -> Result<(i32, String)> {
+        self.exec_among(args, false)
+    }
+
+    /// Where other containers of the PID namespace may trace.
+    pub(crate) fn exec_beside_tracers(&self, args: Value) -> Result<(i32, String)> {
+        self.exec_among(args, true)
+    }
+
+    fn exec_among(&self, args: Value, peers_may_trace: bool) -> Result<(i32, String)> {
         let mut tree = self.container.tree["process"].clone();
         tree["args"] = args;
         let process: Process = serde_json::from_value(tree)?;
@@ -253,6 +262,7 @@ impl Running<'_> {
         let filter = filter(&spec, &self.container.id)?;
         let mut exec = Exec::new(&process, self.init.pidfd(), cgroup, stdio);
         exec.seccomp = filter.as_ref();
+        exec.peers_may_trace = peers_may_trace;
         exec.user_namespace = (!mappings.is_empty()).then_some(&mappings);
         let mut init = skiff_runtime::exec(exec)?;
         drop(writer);

@@ -20,6 +20,7 @@ mod resources;
 mod seccomp;
 #[allow(unsafe_code, reason = "an ioctl without a safe wrapper")]
 mod sys;
+mod tracers;
 mod user_namespaces;
 
 use std::process::ExitCode;
@@ -53,6 +54,7 @@ fn main() -> ExitCode {
         devices::TESTS,
         images::TESTS,
         escapes::TESTS,
+        tracers::TESTS,
         seccomp::TESTS,
     ];
     let before = lab.host();

@@ -3,7 +3,7 @@ use std::path::Path;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use skiff_runtime::seccomp::Filter;
-use skiff_runtime::{ImageVolume, Init, Stdio, cgroup, create};
+use skiff_runtime::{ImageVolume, Init, Stdio, cgroup, create, may_trace};
 use skiff_shim_proto::message::{Create, Failure, FailureKind, LOG_ENTRY, Rootfs};
 
 use crate::bundle::Bundle;
@@ -54,6 +54,7 @@ impl Shim {
         }
         let container = Container {
             own_pid_namespace: has_own_pid_namespace(&create.spec),
+            may_trace: create.spec.process().as_ref().is_some_and(may_trace),
             id: create.id,
             state: State::Creating,
             init,

@@ -31,6 +31,7 @@ impl Shim {
             skiff_runtime::Exec::new(&exec.process, place.init.pidfd(), &place.cgroup, stdio);
         arguments.user_namespace = place.users.mappings();
         arguments.seccomp = place.filter.as_ref();
+        arguments.peers_may_trace = self.containers.values().any(|peer| peer.may_trace);
         let init = skiff_runtime::exec(arguments).map_err(|e| {
             let failure = failure::of(&e);
             Failure {

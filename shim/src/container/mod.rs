@@ -35,6 +35,9 @@ pub(crate) struct Container {
     pub(crate) earlier_oom_kills: u64,
     /// Its first process is the first of a PID namespace, so that the kernel kills the rest.
     pub(crate) own_pid_namespace: bool,
+    /// Its processes may look into others of their PID namespace, which may be another
+    /// container's.
+    pub(crate) may_trace: bool,
     pub(crate) output: Output,
     /// Its users, for execs.
     pub(crate) users: Users,

@@ -41,6 +41,8 @@ pub(crate) fn run(root: &Root, args: &args::Exec) -> Result<ExitCode> {
     let mut exec =
         skiff_runtime::Exec::new(&process, container.as_fd(), &record.cgroup, stdio(terminal));
     exec.extra_fds = &extra;
+    // An exec before this one may have been given more than the container.
+    exec.peers_may_trace = true;
     let filter = seccomp::filter(&record.spec, &args.id, &record.bundle)?;
     exec.seccomp = filter.as_ref();
     let mappings = IdMappings::of(&record.spec);
