@@ -58,6 +58,15 @@ pub(crate) fn some_time<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Sp
     }
 }
 
+pub(crate) fn a_second_or_more<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Span, D::Error> {
+    match Span::deserialize(deserializer)? {
+        span if span < Span::seconds(1) => Err(D::Error::custom("must be at least 1s")),
+        span => Ok(span),
+    }
+}
+
 pub(crate) fn some_size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Size, D::Error> {
     match Size::deserialize(deserializer)? {
         size if size.bytes() == 0 => Err(D::Error::custom("must be more than 0")),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::check::absolute;
 use crate::endpoint::Endpoint;
-use crate::section::{Cdi, Container, Image, Log, Metrics, Network, Runtime, Streaming};
+use crate::section::{Cdi, Container, Image, Log, Metrics, Network, Runtime, Stats, Streaming};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct Config {
     pub image: Image,
     /// Exec, attach and port forwarding.
     pub streaming: Streaming,
+    /// What pods and containers use.
+    pub stats: Stats,
 }
 
 impl Default for Config {
@@ -56,6 +58,7 @@ impl Default for Config {
             cdi: Cdi::default(),
             image: Image::default(),
             streaming: Streaming::default(),
+            stats: Stats::default(),
         }
     }
 }

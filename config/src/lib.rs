@@ -31,7 +31,8 @@ pub use config::{CgroupDriver, Config};
 pub use endpoint::Endpoint;
 pub use load::{ConfigError, DEFAULT_PATH, Loaded, Overrides};
 pub use section::{
-    Cdi, Container, Image, Log, LogFormat, LogLevel, Metrics, Network, Runtime, Shim, Streaming,
+    Cdi, Container, Image, Log, LogFormat, LogLevel, Metrics, Network, Runtime, Shim, Stats,
+    Streaming,
 };
 pub use size::Size;
 pub use span::Span;

@@ -24,6 +24,7 @@ use crate::layout::Layout;
 use crate::profile::seccomp::Programs;
 use crate::shim::spawn::Spawn;
 use crate::shim::{Pool, ShimError};
+use crate::stats::Stats;
 use crate::store::Store;
 use crate::telemetry::Telemetry;
 
@@ -107,6 +108,8 @@ pub struct Daemon {
     pub telemetry: Arc<Telemetry>,
     /// What happens to them.
     pub events: Events,
+    /// What they use.
+    pub stats: Stats,
     /// Whether the pods of an earlier daemon are all back.
     pub recovered: watch::Sender<bool>,
 }
@@ -148,6 +151,7 @@ impl Daemon {
             store: Store::default(),
             telemetry: Arc::new(Telemetry::new(crate::grpc::methods())),
             events: Events::default(),
+            stats: Stats::default(),
             recovered: watch::Sender::new(false),
             config,
             layout,

@@ -2,7 +2,7 @@
 //!
 //! Map: [`grpc`] listens, counts and logs calls, and words statuses; [`rpc`] has one file for each call; [`pod`] and
 //! [`container`] are the pure state machines, the records and the steps, changed by one task for
-//! each pod; [`store`] finds pods and containers; [`events`] tells of them; [`shim`] starts and talks to shims; [`recover`]
+//! each pod; [`store`] finds pods and containers, [`stats`] knows what they use; [`events`] tells of them; [`shim`] starts and talks to shims; [`recover`]
 //! brings back what an earlier daemon left; [`daemon`] ties the parts together; [`host`] knows
 //! what this host can do; [`layout`], [`record`], [`ownership`], [`cgroup`] and [`netns`] are
 //! about what is on disk and in the kernel; [`open_files`] is a limit; [`telemetry`] is the log and what is counted.
@@ -35,6 +35,7 @@ pub mod record;
 pub mod recover;
 pub mod rpc;
 pub mod shim;
+pub mod stats;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;

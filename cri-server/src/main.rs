@@ -18,6 +18,7 @@ use skiff_cri_server::layout::Layout;
 use skiff_cri_server::open_files::OpenFiles;
 use skiff_cri_server::profile::apparmor;
 use skiff_cri_server::shim::binary::Binary;
+use skiff_cri_server::stats::Stats;
 use skiff_cri_server::{recover, telemetry};
 use skiff_spec::AppArmor;
 use tokio::signal::unix::{SignalKind, signal};
@@ -129,6 +130,7 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     daemon.features.apparmor = load_apparmor(host.apparmor);
     let daemon = Arc::new(daemon);
     compile_default(&daemon);
+    Stats::start(&daemon).context("start the threads that collect stats")?;
     if let Some(address) = daemon.config.metrics.address {
         let server = telemetry::server::Server::bind(address)?;
         tracing::info!(address = %server.address(), "metrics are served");

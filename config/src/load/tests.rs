@@ -64,6 +64,10 @@ fn errors_name_file_line_and_key() {
             "f.toml:2: container.log_entry_size: 2MiB is not from 1KiB to 1MiB",
         ),
         (
+            "[stats]\ninterval = '900ms'",
+            "f.toml:2: stats.interval: must be at least 1s",
+        ),
+        (
             "[image]\nparallel_layers = 0",
             "f.toml:2: image.parallel_layers: invalid value",
         ),

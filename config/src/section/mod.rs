@@ -7,6 +7,7 @@ mod log;
 mod metrics;
 mod network;
 mod runtime;
+mod stats;
 mod streaming;
 
 pub use cdi::Cdi;
@@ -16,4 +17,5 @@ pub use log::{Log, LogFormat, LogLevel};
 pub use metrics::Metrics;
 pub use network::Network;
 pub use runtime::{Runtime, Shim};
+pub use stats::Stats;
 pub use streaming::Streaming;

@@ -138,15 +138,25 @@ impl Snapshots {
         Ok(ids)
     }
 
-    /// Disk space of what the container wrote. Walks the upper directory: call it off the async
-    /// threads. `None` when there is no such snapshot.
+    /// Disk space of what the container wrote, the volumes that its image declares included.
+    /// Walks its directories: call it off the async threads. `None` when there is no such snapshot.
     pub fn usage(&self, id: &str) -> Result<Option<Usage>, StoreError> {
-        let upper = self.dir.join(id).join(UPPER);
-        match walk(&upper) {
-            Ok(usage) => Ok(Some(usage)),
-            Err(Errno::NOENT) => Ok(None),
-            Err(e) => Err(StoreError::io("measure", &upper)(e.into())),
-        }
+        let walk = |name| {
+            let dir = self.dir.join(id).join(name);
+            match walk(&dir) {
+                Ok(usage) => Ok(Some(usage)),
+                Err(Errno::NOENT) => Ok(None),
+                Err(e) => Err(StoreError::io("measure", &dir)(e.into())),
+            }
+        };
+        let Some(upper) = walk(UPPER)? else {
+            return Ok(None);
+        };
+        let volumes = walk(VOLUMES)?.unwrap_or_default();
+        Ok(Some(Usage {
+            bytes: upper.bytes + volumes.bytes,
+            inodes: upper.inodes + volumes.inodes,
+        }))
     }
 }
 
@@ -268,6 +278,19 @@ mod tests {
         std::os::unix::fs::symlink("/", made.upper.join("l")).unwrap();
         let usage = snapshots.usage("c1").unwrap().unwrap();
         assert_eq!(usage.inodes, 3);
+        assert!((100_000..200_000).contains(&usage.bytes), "{usage:?}");
+    }
+
+    #[test]
+    fn usage_counts_volumes() {
+        let root = tempfile::tempdir().unwrap();
+        let snapshots = open(root.path());
+        snapshots.prepare("c1", &image(Vec::new())).unwrap();
+        let volume = snapshots.volume("c1", 0);
+        fs::create_dir_all(&volume).unwrap();
+        fs::write(volume.join("a"), vec![1; 100_000]).unwrap();
+        let usage = snapshots.usage("c1").unwrap().unwrap();
+        assert_eq!(usage.inodes, 2, "the volume and its file");
         assert!((100_000..200_000).contains(&usage.bytes), "{usage:?}");
     }
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use futures_util::future::BoxFuture;
 use skiff_cri::v1 as cri;
-use skiff_image::{Image, PullError, Reference, Snapshot, StoreError};
+use skiff_image::{Image, PullError, Reference, Snapshot, StoreError, Usage};
 
 /// What containers need of the image store; a test puts its own in the place of the real one.
 pub trait Images: Send + Sync {
@@ -36,6 +36,11 @@ pub trait Images: Send + Sync {
         image: &Image,
         path: &Path,
     ) -> Result<(), StoreError>;
+    /// How much a container has written there, its volumes included; `None` when there is nothing
+    /// of it. Looks at every file.
+    fn written(&self, container: &str) -> Result<Option<Usage>, StoreError>;
+    /// The directory whose file system all this is on, as clients are told it.
+    fn dir(&self) -> &Path;
     /// Removes them.
     fn remove_snapshot(&self, container: &str) -> Result<(), StoreError>;
 }
@@ -83,6 +88,14 @@ impl Images for skiff_image::Store {
         path: &Path,
     ) -> Result<(), StoreError> {
         self.snapshots().make_volume(container, number, image, path)
+    }
+
+    fn written(&self, container: &str) -> Result<Option<Usage>, StoreError> {
+        self.snapshots().usage(container)
+    }
+
+    fn dir(&self) -> &Path {
+        Self::dir(self)
     }
 
     fn remove_snapshot(&self, container: &str) -> Result<(), StoreError> {

@@ -35,8 +35,6 @@ macro_rules! service {
         live { $($lname:ident $lwire:literal $ltype:ident
             ($lrequest:ident) -> $lresponse:ident, $labout:expr, $lhandler:expr;)* }
         unbuilt { $($uname:ident $uwire:literal ($urequest:ident) -> $uresponse:ident;)* }
-        unbuilt_streams { $($vname:ident $vwire:literal $vtype:ident
-            ($vrequest:ident) -> $vresponse:ident;)* }
     ) => {
         /// The calls that are built.
         pub(super) const METHODS: &[&str] = &[$($wire,)* $($swire,)* $($lwire,)*];
@@ -83,15 +81,6 @@ macro_rules! service {
                 _: Request<cri::$urequest>,
             ) -> Result<Response<cri::$uresponse>, Status> {
                 Err(unimplemented($uwire))
-            })*
-
-            $(type $vtype = Stream<cri::$vresponse>;
-
-            async fn $vname(
-                &self,
-                _: Request<cri::$vrequest>,
-            ) -> Result<Response<Self::$vtype>, Status> {
-                Err(unimplemented($vwire))
             })*
         }
     };
@@ -145,6 +134,24 @@ service! {
         list_containers "ListContainers" Read
             (ListContainersRequest) -> ListContainersResponse,
             nothing, rpc::list_containers::handle;
+        container_stats "ContainerStats" Read
+            (ContainerStatsRequest) -> ContainerStatsResponse,
+            |r| container(&r.container_id), rpc::container_stats::handle;
+        list_container_stats "ListContainerStats" Read
+            (ListContainerStatsRequest) -> ListContainerStatsResponse,
+            nothing, rpc::list_container_stats::handle;
+        pod_sandbox_stats "PodSandboxStats" Read
+            (PodSandboxStatsRequest) -> PodSandboxStatsResponse,
+            |r| pod(&r.pod_sandbox_id), rpc::pod_sandbox_stats::handle;
+        list_pod_sandbox_stats "ListPodSandboxStats" Read
+            (ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse,
+            nothing, rpc::list_pod_sandbox_stats::handle;
+        list_metric_descriptors "ListMetricDescriptors" Read
+            (ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse,
+            nothing, |_, r| rpc::list_metric_descriptors::handle(r);
+        list_pod_sandbox_metrics "ListPodSandboxMetrics" Read
+            (ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse,
+            nothing, rpc::list_pod_sandbox_metrics::handle;
         exec_sync "ExecSync" Read (ExecSyncRequest) -> ExecSyncResponse,
             |r| container(&r.container_id), rpc::exec_sync::handle;
         exec "Exec" Change (ExecRequest) -> ExecResponse,
@@ -164,6 +171,15 @@ service! {
         stream_containers "StreamContainers" StreamContainersStream
             (StreamContainersRequest) -> StreamContainersResponse,
             nothing, rpc::stream_containers::handle;
+        stream_container_stats "StreamContainerStats" StreamContainerStatsStream
+            (StreamContainerStatsRequest) -> StreamContainerStatsResponse,
+            nothing, rpc::stream_container_stats::handle;
+        stream_pod_sandbox_stats "StreamPodSandboxStats" StreamPodSandboxStatsStream
+            (StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsResponse,
+            nothing, rpc::stream_pod_sandbox_stats::handle;
+        stream_pod_sandbox_metrics "StreamPodSandboxMetrics" StreamPodSandboxMetricsStream
+            (StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsResponse,
+            nothing, rpc::stream_pod_sandbox_metrics::handle;
     }
     live {
         get_container_events "GetContainerEvents" GetContainerEventsStream
@@ -171,28 +187,9 @@ service! {
             nothing, rpc::get_container_events::handle;
     }
     unbuilt {
-        container_stats "ContainerStats" (ContainerStatsRequest) -> ContainerStatsResponse;
-        list_container_stats "ListContainerStats"
-            (ListContainerStatsRequest) -> ListContainerStatsResponse;
-        pod_sandbox_stats "PodSandboxStats"
-            (PodSandboxStatsRequest) -> PodSandboxStatsResponse;
-        list_pod_sandbox_stats "ListPodSandboxStats"
-            (ListPodSandboxStatsRequest) -> ListPodSandboxStatsResponse;
         checkpoint_container "CheckpointContainer"
             (CheckpointContainerRequest) -> CheckpointContainerResponse;
         checkpoint_pod "CheckpointPod" (CheckpointPodRequest) -> CheckpointPodResponse;
         restore_pod "RestorePod" (RestorePodRequest) -> RestorePodResponse;
-        list_metric_descriptors "ListMetricDescriptors"
-            (ListMetricDescriptorsRequest) -> ListMetricDescriptorsResponse;
-        list_pod_sandbox_metrics "ListPodSandboxMetrics"
-            (ListPodSandboxMetricsRequest) -> ListPodSandboxMetricsResponse;
-    }
-    unbuilt_streams {
-        stream_container_stats "StreamContainerStats" StreamContainerStatsStream
-            (StreamContainerStatsRequest) -> StreamContainerStatsResponse;
-        stream_pod_sandbox_stats "StreamPodSandboxStats" StreamPodSandboxStatsStream
-            (StreamPodSandboxStatsRequest) -> StreamPodSandboxStatsResponse;
-        stream_pod_sandbox_metrics "StreamPodSandboxMetrics" StreamPodSandboxMetricsStream
-            (StreamPodSandboxMetricsRequest) -> StreamPodSandboxMetricsResponse;
     }
 }

@@ -1,4 +1,5 @@
-//! Whether the host's mounts are such that a volume's propagation can be had (mount_namespaces(7)).
+//! The host's mounts: whether they are such that a volume's propagation can be had
+//! (mount_namespaces(7)), and what they are of.
 
 use std::fs;
 use std::io;
@@ -51,6 +52,27 @@ pub fn check_propagation(config: &ContainerConfig) -> Result<(), SpecError> {
     Ok(())
 }
 
+/// The device of the file system that a path is on, such as `/dev/vda1`, or whatever else the mount
+/// table has in its place; `None` when it is not there.
+pub fn device(path: &Path) -> Option<String> {
+    let id = mount_id(path).ok()?;
+    source(&fs::read_to_string(MOUNTS).ok()?, id).map(str::to_owned)
+}
+
+/// What a mount is of: the second word after the dash.
+fn source(mounts: &str, id: u64) -> Option<&str> {
+    let words = line(mounts, id)?.split(' ').skip_while(|word| *word != "-");
+    words.skip(2).next()
+}
+
+/// The line of a mount, which begins with its id.
+fn line(mounts: &str, id: u64) -> Option<&str> {
+    let id = id.to_string();
+    mounts
+        .lines()
+        .find(|line| line.split(' ').next() == Some(&*id))
+}
+
 /// The mount that a path is on; a link is followed.
 fn mount_id(path: &Path) -> io::Result<u64> {
     let found = statx(CWD, path, AtFlags::empty(), StatxFlags::MNT_ID)?;
@@ -67,11 +89,7 @@ struct Found<'a> {
 /// A mount in the text of /proc/self/mountinfo (proc_pid_mountinfo(5)): its id, four fields, the
 /// mount point being the last of them, options, and then words of propagation up to a dash.
 fn find(mounts: &str, id: u64) -> Option<Found<'_>> {
-    let id = id.to_string();
-    let line = mounts
-        .lines()
-        .find(|line| line.split(' ').next() == Some(&*id))?;
-    let mut fields = line.split(' ').skip(4);
+    let mut fields = line(mounts, id)?.split(' ').skip(4);
     let mount_point = fields.next()?;
     let words: Vec<_> = fields.skip(1).take_while(|word| *word != "-").collect();
     Some(Found {
@@ -104,6 +122,8 @@ mod tests {
         assert_eq!(of(24), Some((true, true)));
         assert_eq!(of(2), Some((false, false)));
         assert_eq!(of(1), None);
+        assert_eq!(source(TEXT, 21), Some("/dev/sda1"));
+        assert_eq!((source(TEXT, 23), source(TEXT, 1)), (Some("-"), None));
         assert_eq!(find(TEXT, 24).unwrap().mount_point, "/both\\040one");
     }
 
@@ -126,7 +146,7 @@ mod tests {
     proptest! {
         #[test]
         fn any_text_is_searched(text: String, id: u64) {
-            let _ = find(&text, id);
+            let _ = (find(&text, id), source(&text, id));
         }
     }
 }

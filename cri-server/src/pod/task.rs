@@ -4,6 +4,7 @@
 //! time, and publishes a view after each change and before anyone is answered.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -81,6 +82,7 @@ impl PodHandle {
             state: State::Starting,
             ips: Vec::new(),
             netns: None,
+            cgroup_parent: PathBuf::new(),
             shim: None,
             reason: None,
             containers: BTreeMap::new(),
@@ -391,6 +393,7 @@ impl PodTask {
             state: self.record.state,
             ips: self.record.ips.clone(),
             netns: self.record.netns.clone(),
+            cgroup_parent: self.record.cgroup_parent.clone(),
             shim: match &self.link {
                 Link::Gone => None,
                 Link::Up(_) | Link::Sought => Some(ShimView {

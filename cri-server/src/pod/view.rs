@@ -44,6 +44,8 @@ pub struct PodView {
     pub ips: Vec<IpAddr>,
     /// Where its network namespace is bound; `None`: the host's network.
     pub netns: Option<PathBuf>,
+    /// Parent of its containers' cgroups, relative to the root of the hierarchy.
+    pub cgroup_parent: PathBuf,
     /// Its shim, while it lives.
     pub shim: Option<ShimView>,
     /// Why it is not as it should be, if it is not.

@@ -20,7 +20,7 @@ use skiff_cri_server::host::Host;
 use skiff_cri_server::layout::Layout;
 use skiff_cri_server::record::RecordError;
 use skiff_cri_server::recover;
-use skiff_image::{Digest, Image, ImageConfig, PullError, Reference, Snapshot, StoreError};
+use skiff_image::{Digest, Image, ImageConfig, PullError, Reference, Snapshot, StoreError, Usage};
 use tonic::{Request, Status};
 
 pub(crate) use shim::Shims;
@@ -435,6 +435,18 @@ impl Images for FakeImages {
             upper: base.join("upper"),
             work: base.join("work"),
         })
+    }
+
+    fn written(&self, container: &str) -> Result<Option<Usage>, StoreError> {
+        let base = self.root.join("fake-snapshots").join(container);
+        Ok(base.is_dir().then_some(Usage {
+            bytes: 4096,
+            inodes: 1,
+        }))
+    }
+
+    fn dir(&self) -> &Path {
+        &self.root
     }
 
     fn volume(&self, container: &str, number: usize) -> PathBuf {

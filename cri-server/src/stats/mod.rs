@@ -1,0 +1,170 @@
+//! What pods and containers use: collected in the background, answered from memory.
+//!
+//! One thread reads the files of every cgroup once in an interval ([`sweep`]), another walks what
+//! takes long: the files that containers have written, and the ones their processes have open
+//! ([`walk`]). Both run at low priority. Whoever asks wakes them, so that the next answer is newer,
+//! and is answered with what there is; only what has never been looked at, because it is younger than
+//! the last sweep, is read on the spot.
+//!
+//! Map: [`cgroup`] and [`open_files`] read the kernel's files, which `skiff_stats` understands;
+//! [`answer`] and [`metrics`] word the answers.
+//!
+//! What must hold: the daemon enters no namespace (a pod's shim lives in its network, and its /proc
+//! entry shows that); nobody waits for a thread here; what nobody asks for is not read: metrics have
+//! their own part of a reading.
+
+mod answer;
+mod cgroup;
+pub mod metrics;
+mod open_files;
+mod sweep;
+mod walk;
+
+use std::collections::HashMap;
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwapOption;
+use skiff_stats::metric::Spec;
+use skiff_stats::{Detail, Interface, Rate, Usage};
+
+use crate::daemon::Daemon;
+use crate::id::Id;
+use walk::Walk;
+
+/// The least time between two rounds of a thread, however often it is woken.
+const PAUSE: Duration = Duration::from_millis(500);
+/// Metrics are collected for so long after somebody has asked for them.
+const METRICS_WANTED: Duration = Duration::from_secs(150);
+/// How nice the threads are: a pod's start goes first.
+const NICE: i32 = 10;
+
+/// All that is known.
+pub struct Stats {
+    /// The times of samples are counted from here.
+    began: Instant,
+    watched: RwLock<HashMap<Id, Arc<Watched>>>,
+    walks: RwLock<HashMap<Id, Walk>>,
+    /// Milliseconds after the beginning until which metrics are collected; 0 before anybody asked.
+    metrics_until: AtomicU64,
+    threads: OnceLock<[Thread; 2]>,
+    /// Sizes of the host's huge pages, as cgroup files are named by.
+    page_sizes: Vec<String>,
+}
+
+/// A cgroup, of a pod or a container.
+#[derive(Default)]
+struct Watched {
+    rate: Mutex<Rate>,
+    latest: ArcSwapOption<Reading>,
+}
+
+/// What was read of one at one time.
+#[derive(Debug)]
+struct Reading {
+    usage: Usage,
+    nano_cores: Option<u64>,
+    /// Of a container.
+    processes: Option<u64>,
+    /// Of a pod with a network of its own.
+    interfaces: Option<Vec<Interface>>,
+    /// While metrics are wanted.
+    detail: Option<Detail>,
+    /// While metrics are wanted, of a container.
+    spec: Option<Spec>,
+}
+
+impl Default for Stats {
+    fn default() -> Self {
+        Self {
+            began: Instant::now(),
+            watched: RwLock::default(),
+            walks: RwLock::default(),
+            metrics_until: AtomicU64::new(0),
+            threads: OnceLock::new(),
+            page_sizes: cgroup::huge_page_sizes(),
+        }
+    }
+}
+
+impl Stats {
+    /// Starts the threads for a daemon that has these stats. They end with it.
+    pub fn start(daemon: &Arc<Daemon>) -> io::Result<()> {
+        let interval = daemon.config.stats.interval.duration();
+        let spawn = |name: &str, round: fn(&Daemon)| {
+            let daemon = Arc::downgrade(daemon);
+            let thread = thread::Builder::new().name(name.into());
+            let handle = thread.spawn(move || run(&daemon, interval, round))?;
+            Ok::<_, io::Error>(handle.thread().clone())
+        };
+        let threads = [spawn("sweep", sweep::round)?, spawn("walk", walk::round)?];
+        // They are started once.
+        let _ = daemon.stats.threads.set(threads);
+        Ok(())
+    }
+
+    /// Somebody asks: what comes next should be newer.
+    pub fn wake(&self) {
+        for thread in self.threads.get().into_iter().flatten() {
+            thread.unpark();
+        }
+    }
+
+    /// Somebody asks for metrics: they are collected from now on, for a while.
+    pub fn want_metrics(&self) {
+        let until = self.began.elapsed() + METRICS_WANTED;
+        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
+        self.metrics_until.store(until, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has asked for metrics of late.
+    fn metrics_wanted(&self) -> bool {
+        let until = Duration::from_millis(self.metrics_until.load(Ordering::Relaxed));
+        self.began.elapsed() < until
+    }
+
+    /// The last reading of a pod or a container.
+    fn latest(&self, id: &Id) -> Option<Arc<Reading>> {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        watched.get(id)?.latest.load_full()
+    }
+
+    /// Enters a reading, whose processor time makes a rate with the one before.
+    fn enter(&self, id: &Id, mut reading: Reading) -> Arc<Reading> {
+        let watched = self.watch(id);
+        if let Some(cpu) = reading.usage.cpu {
+            let mut rate = watched.rate.lock().unwrap_or_else(PoisonError::into_inner);
+            reading.nano_cores = rate.sample(self.began.elapsed(), cpu.usage);
+        }
+        let reading = Arc::new(reading);
+        watched.latest.store(Some(Arc::clone(&reading)));
+        reading
+    }
+
+    fn watch(&self, id: &Id) -> Arc<Watched> {
+        let watched = self.watched.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = watched.get(id) {
+            return Arc::clone(found);
+        }
+        drop(watched);
+        let mut watched = self.watched.write().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(watched.entry(id.clone()).or_default())
+    }
+}
+
+/// The life of a thread.
+fn run(daemon: &Weak<Daemon>, interval: Duration, round: fn(&Daemon)) {
+    let me = Some(rustix::thread::gettid());
+    if let Err(error) = rustix::process::setpriority_process(me, NICE) {
+        tracing::warn!(%error, "stats are collected at the usual priority");
+    }
+    while let Some(daemon) = daemon.upgrade() {
+        round(&daemon);
+        drop(daemon);
+        thread::sleep(PAUSE);
+        thread::park_timeout(interval.saturating_sub(PAUSE));
+    }
+}
