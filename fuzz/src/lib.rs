@@ -21,6 +21,7 @@ mod network;
 mod record;
 mod seccomp;
 mod shim;
+mod stats;
 mod streaming;
 mod streaming_client;
 mod user;
@@ -36,6 +37,7 @@ pub use network::{cni_configuration, cni_record, cni_result};
 pub use record::{container_record, pod_record};
 pub use seccomp::seccomp_profile;
 pub use shim::{exit_record, shim_frame, shim_message, shim_request};
+pub use stats::{cgroup_usage, proc_usage};
 pub use streaming::{spdy_frames, spdy_headers};
 pub use streaming_client::streaming_client;
 pub use user::{signal_name, user_files};
@@ -54,6 +56,7 @@ targets![
     auth_challenge,
     cdi_document,
     cgroup_files,
+    cgroup_usage,
     cni_configuration,
     cni_record,
     cni_result,
@@ -70,6 +73,7 @@ targets![
     image_reference,
     layer,
     pod_record,
+    proc_usage,
     process_name,
     seccomp_profile,
     shim_frame,

@@ -4,7 +4,7 @@
 /// is none.
 pub fn open_files_limit(text: &str) -> Option<u64> {
     let line = |line: &str| -> Option<u64> {
-        let rest = line.strip_prefix("Max open files")?;
+        let rest = line.strip_prefix("Max open files ")?;
         rest.split_ascii_whitespace().next()?.parse().ok()
     };
     text.lines().find_map(line)

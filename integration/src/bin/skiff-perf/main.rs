@@ -14,6 +14,7 @@ mod memory;
 mod plugins;
 mod pods;
 mod pull;
+mod stats;
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -40,6 +41,8 @@ enum Command {
     Pull(pull::Options),
     /// What daemon and per-pod helpers weigh.
     Memory(memory::Options),
+    /// Lists of stats, and what it costs to have them ready.
+    Stats(stats::Options),
     /// Writes the image that pulls are compared with.
     Image(image::Options),
     /// The CNI plugins of a network, without any runtime.
@@ -96,6 +99,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Pull(options) => pull::run(&options).await,
         Command::Image(options) => image::run(&options),
         Command::Memory(options) => memory::run(&options).await,
+        Command::Stats(options) => stats::run(&options).await,
         Command::Plugins(options) => plugins::run(&options),
         Command::Table { files } => {
             let mut columns = Vec::new();
