@@ -101,6 +101,7 @@ pub(in crate::events) fn pod_view(
         state: PodState::Ready,
         ips: Vec::new(),
         netns: None,
+        cgroup_parent: std::path::PathBuf::new(),
         shim: None,
         reason: None,
         containers: containers
