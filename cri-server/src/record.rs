@@ -10,7 +10,7 @@
 
 use std::borrow::Cow;
 use std::fs::{self, OpenOptions};
-use std::io::{self, Seek, Write};
+use std::io::{self, BufRead, BufReader, Seek, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
@@ -98,8 +98,8 @@ impl<'de, M: Message + Default> Deserialize<'de> for Request<M> {
     }
 }
 
-/// Longest file that is only added to, in bytes; a longer one is written anew.
-const LONGEST: u64 = 256 * 1024;
+/// Most that is added to a record before it is written anew, in bytes.
+const MOST_ADDED: u64 = 256 * 1024;
 
 #[derive(Deserialize)]
 struct Header {
@@ -135,14 +135,34 @@ pub fn append<R: Record>(path: &Path, record: &R) -> Result<(), RecordError> {
             file.stream_position()
         })
         .map_err(failed("write record", path))?;
-    if length <= LONGEST {
+    if length > MOST_ADDED
+        && let Err(error) = shorten(path, record, length)
+    {
+        // The change is on disk; the next one tries again.
+        tracing::warn!(error = crate::telemetry::chain(&error), "a record grows");
+    }
+    Ok(())
+}
+
+/// Writes a record of `length` bytes anew when most of that was added after its birth.
+fn shorten<R: Record>(path: &Path, record: &R, length: u64) -> Result<(), RecordError> {
+    let file = fs::File::open(path).map_err(failed("read record", path))?;
+    let mut born = Vec::new();
+    BufReader::new(file)
+        .read_until(b'\n', &mut born)
+        .map_err(failed("read record", path))?;
+    if length <= born.len() as u64 + MOST_ADDED {
         return Ok(());
     }
-    let (birth, _) = read::<R>(path)?;
+    serde_json::to_writer(&mut born, record).map_err(malformed(path))?;
     let mut name = path.file_name().unwrap_or_default().to_os_string();
     name.push(".tmp");
     let temporary = path.with_file_name(name);
-    fs::write(&temporary, lines(path, &birth, record)?)
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(0o600);
+    options
+        .open(&temporary)
+        .and_then(|mut file| file.write_all(&born))
         .and_then(|()| fs::rename(&temporary, path))
         .map_err(failed("shorten record", path))
 }
@@ -221,6 +241,14 @@ mod tests {
         const VERSION: u32 = 2;
     }
 
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Long(u64);
+
+    impl Record for Long {
+        type Birth = String;
+        const VERSION: u32 = 1;
+    }
+
     fn thing(name: &str) -> Thing {
         Thing { name: name.into() }
     }
@@ -254,13 +282,40 @@ mod tests {
         create(&path, &7, &thing("a")).unwrap();
         for turn in 0..100 {
             append(&path, &thing(&format!("{long}{turn}"))).unwrap();
-            assert!(fs::metadata(&path).unwrap().len() <= LONGEST);
+            assert!(fs::metadata(&path).unwrap().len() <= MOST_ADDED + 100);
         }
         assert_eq!(
             read::<Thing>(&path).unwrap(),
             (7, thing(&format!("{long}99")))
         );
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 1);
+    }
+
+    /// Shortening is for tidiness: a disk too full for it must not cost a container.
+    #[test]
+    fn a_change_counts_although_the_record_cannot_be_shortened() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("thing.json");
+        create(&path, &7, &thing("a")).unwrap();
+        fs::create_dir(dir.path().join("thing.json.tmp")).unwrap();
+        let long = "x".repeat(MOST_ADDED as usize);
+        for name in [&*long, "b"] {
+            append(&path, &thing(name)).unwrap();
+            assert_eq!(read::<Thing>(&path).unwrap(), (7, thing(name)));
+        }
+    }
+
+    #[test]
+    fn a_record_with_a_long_birth_is_not_written_anew_at_every_change() {
+        use std::os::unix::fs::MetadataExt;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("long.json");
+        create(&path, &"x".repeat(10 << 20), &Long(0)).unwrap();
+        let file = || fs::metadata(&path).unwrap().ino();
+        let made = file();
+        append(&path, &Long(1)).unwrap();
+        assert_eq!(file(), made);
+        assert_eq!(read::<Long>(&path).unwrap().1, Long(1));
     }
 
     proptest! {
