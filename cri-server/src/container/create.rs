@@ -18,11 +18,12 @@ use oci_spec::runtime::Spec;
 use skiff_cri::v1 as cri;
 use skiff_image::{Image, Snapshot};
 use skiff_shim_proto::message::{Create, LOG_ENTRY, Rootfs};
-use skiff_spec::{Input, PodFacts, Signal, SpecError, User, container_spec, resolve_user};
+use skiff_spec::{Devices, Input, PodFacts, Signal, SpecError, User, container_spec, resolve_user};
 
 use super::admission::admit;
 use super::confine::{Unconfinable, confine};
 use super::error::ContainerError;
+use super::host_paths::{self, Found, make_dir};
 use super::image::{image_config, image_name};
 use super::image_volumes::ImageVolumes;
 use super::record::{ContainerBirth, ContainerRecord, UserRecord};
@@ -32,7 +33,7 @@ use super::view::Facts;
 use super::volumes::OwnVolumes;
 use crate::cgroup;
 use crate::daemon::Daemon;
-use crate::host::{cdi, device, mount};
+use crate::host::cdi;
 use crate::id::Id;
 use crate::profile::seccomp::Program;
 use crate::record::Request;
@@ -67,6 +68,7 @@ impl Plan {
     ) -> Result<(Arc<Facts>, State), ContainerError> {
         let timeline = self.timeline.clone();
         let held = Held::hold(daemon, self)?.admit(daemon).await?;
+        let held = held.look(daemon).await?;
         let recorded = held.record(daemon)?.confine(daemon).await?;
         let prepared = recorded.prepare(daemon)?.fill(daemon).await?;
         prepared.build(daemon, client, &timeline).await
@@ -88,6 +90,7 @@ struct Held {
     plan: Plan,
     image: Arc<Image>,
     volumes: ImageVolumes,
+    devices: Devices,
 }
 
 struct Recorded {
@@ -123,6 +126,7 @@ impl Held {
                 plan,
                 image,
                 volumes,
+                devices: Devices::default(),
             }),
             Err(error) => {
                 daemon.images.release(plan.id.as_str());
@@ -136,6 +140,7 @@ impl Held {
             plan,
             image,
             volumes,
+            ..
         } = &self;
         let name = plan.config.image.iter().map(|spec| (spec, image));
         let images = name.chain(volumes.images(&plan.config));
@@ -153,8 +158,25 @@ impl Held {
         }
     }
 
-    fn record(self, daemon: &Daemon) -> Result<Recorded, ContainerError> {
-        let recorded = self.specify(daemon).and_then(|(record, spec)| {
+    /// Looks at what the request names on the host.
+    async fn look(mut self, daemon: &Daemon) -> Result<Self, ContainerError> {
+        let (config, found) = host_paths::look(std::mem::take(&mut self.plan.config)).await;
+        self.plan.config = config;
+        let error = match found {
+            Found::Devices(devices) => {
+                self.devices = devices;
+                return Ok(self);
+            }
+            Found::Refused(source) => self.plan.refused(source),
+            Found::Failed(error) => error,
+        };
+        daemon.images.release(self.plan.id.as_str());
+        Err(error)
+    }
+
+    fn record(mut self, daemon: &Daemon) -> Result<Recorded, ContainerError> {
+        let devices = std::mem::take(&mut self.devices);
+        let recorded = self.specify(daemon, devices).and_then(|(record, spec)| {
             let birth = ContainerBirth {
                 request: Request(self.plan.config.clone()),
                 spec,
@@ -182,7 +204,11 @@ impl Held {
         }
     }
 
-    fn specify(&self, daemon: &Daemon) -> Result<(ContainerRecord, Spec), ContainerError> {
+    fn specify(
+        &self,
+        daemon: &Daemon,
+        mut devices: Devices,
+    ) -> Result<(ContainerRecord, Spec), ContainerError> {
         let Self { plan, image, .. } = self;
         let config = &plan.config;
         let image_failed = |source| ContainerError::Image {
@@ -200,12 +226,6 @@ impl Held {
             .and_then(|linux| linux.security_context.as_ref());
         let user =
             resolve_user(context, &image.config.user, &files).map_err(|e| plan.refused(e))?;
-        let mut devices = device::lookup(config).map_err(|e| {
-            plan.refused(SpecError::invalid(
-                format!("devices[{}].host_path", e.index),
-                crate::telemetry::chain(&e),
-            ))
-        })?;
         devices.cdi = cdi::injection(&daemon.cdi, config, &user).map_err(|e| plan.refused(e))?;
         let image_config = image_config(image);
         let stop_signal =
@@ -229,8 +249,6 @@ impl Held {
         OwnVolumes::of(image, config)
             .and_then(|own| own.mount(daemon, &plan.id, &mut spec, &plan.pod_config.config))
             .map_err(|e| plan.refused(e))?;
-        make_mount_sources(config)?;
-        mount::check_propagation(config).map_err(|e| plan.refused(e))?;
         let log_path = self.log_path()?;
         if let Some(dir) = log_path.as_ref().and_then(|path| path.parent()) {
             make_dir("make the log directory", dir)?;
@@ -464,27 +482,4 @@ async fn delete_by_shim(client: &Client, record: &ContainerRecord, error: &ShimE
 fn name_of(config: &cri::ContainerConfig) -> String {
     let metadata = config.metadata.as_ref();
     metadata.map_or_else(String::new, |metadata| metadata.name.clone())
-}
-
-/// Directories to be mounted that are not there are made, as a kubelet and its users expect.
-fn make_mount_sources(config: &cri::ContainerConfig) -> Result<(), ContainerError> {
-    for mount in config
-        .mounts
-        .iter()
-        .filter(|mount| !mount.host_path.is_empty())
-    {
-        let path = Path::new(&mount.host_path);
-        if !path.exists() {
-            make_dir("make the mount source", path)?;
-        }
-    }
-    Ok(())
-}
-
-fn make_dir(action: &'static str, path: &Path) -> Result<(), ContainerError> {
-    std::fs::create_dir_all(path).map_err(|source| ContainerError::File {
-        action,
-        path: path.into(),
-        source,
-    })
 }

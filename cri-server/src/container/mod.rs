@@ -14,6 +14,7 @@ pub mod create;
 pub mod error;
 pub mod exec;
 pub mod exit;
+pub mod host_paths;
 pub mod image;
 pub mod image_volumes;
 pub mod record;

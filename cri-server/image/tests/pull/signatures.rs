@@ -170,7 +170,8 @@ async fn a_signature_of_the_index_or_of_the_manifest_does() {
     index("of the manifest");
     case.attach(ours, &[case.sign(&other, ours)]);
     case.pull(Some(signed_by(&other))).await.unwrap();
-    case.refused(signed_by(&Key::new()), "its signature is not").await;
+    case.refused(signed_by(&Key::new()), "its signature is not")
+        .await;
 }
 
 #[tokio::test]
