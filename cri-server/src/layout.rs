@@ -62,10 +62,11 @@ impl Layout {
 
     /// The files of all pods.
     pub fn all_pod_files(&self) -> PathBuf {
-        self.state.join("pods")
+        self.root.join("pods")
     }
 
-    /// The directory of the files that one pod's containers share: what no reboot needs.
+    /// The directory of the files that one pod's containers share. On disk although no reboot
+    /// needs them: containers may write to them, and /run is the host's memory.
     pub fn pod_files(&self, id: &Id) -> PathBuf {
         self.all_pod_files().join(id.as_str())
     }

@@ -17,7 +17,7 @@ const TREES: [(&str, &str); 9] = [
     ("CNI leases", "/var/lib/cni"),
     ("snapshots", "/var/lib/skiff/snapshots"),
     ("records", "/var/lib/skiff/state"),
-    ("files of pods", "/run/skiff/pods"),
+    ("files of pods", "/var/lib/skiff/pods"),
     ("CNI results", "/var/lib/skiff/cni"),
     ("shims", "/run/skiff/shims"),
     ("images", "/var/lib/skiff/images"),

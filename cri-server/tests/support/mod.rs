@@ -144,7 +144,7 @@ impl Node {
         for dir in [
             "root/state/pods",
             "root/state/containers",
-            "state/pods",
+            "root/pods",
             "root/cni",
             "netns",
             "fake-snapshots",
@@ -310,6 +310,17 @@ impl Running {
     }
 
     /// Waits until a container's status is as wanted; a test that hangs here has failed.
+    /// Waits for something that is going to be so.
+    pub(crate) fn wait_until(&self, wanted: impl Fn() -> bool) {
+        for _ in 0..2000 {
+            if wanted() {
+                return;
+            }
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        panic!("it did not come to that; pods: {:?}", self.pods());
+    }
+
     pub(crate) fn wait_for(&self, id: &str, wanted: cri::ContainerState) -> cri::ContainerStatus {
         for _ in 0..2000 {
             let status = self.status(id).unwrap();
