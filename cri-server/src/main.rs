@@ -137,7 +137,12 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         tokio::spawn(server.serve(Arc::clone(&daemon), Arc::clone(&images)));
     }
     let listener = Listener::bind(listen.path())?;
-    let recovery = recover::run(&daemon, &images);
+    let recovery = async {
+        recover::run(&daemon, &images)
+            .await
+            .context("find out which pods there are; they keep running, try again")?;
+        std::future::pending::<anyhow::Result<()>>().await
+    };
     let service = listener.serve(
         Runtime::new(daemon.clone()),
         Images::new(
@@ -147,17 +152,17 @@ async fn serve(config: Config) -> anyhow::Result<()> {
         ),
         end(),
     );
+    // Before leftovers are removed: a plugin may take its time for them.
     let ready = async {
-        recovery
-            .await
-            .context("find out which pods there are; they keep running, try again")?;
+        daemon.ready().await;
         tracing::info!(%listen, "ready");
         let _ = sd_notify::notify(&[sd_notify::NotifyState::Ready]);
-        std::future::pending::<anyhow::Result<()>>().await
+        std::future::pending::<()>().await
     };
     tokio::select! {
         result = service => result?,
-        result = ready => result?,
+        result = recovery => result?,
+        () = ready => {}
     }
     let _ = sd_notify::notify(&[sd_notify::NotifyState::Stopping]);
     tracing::info!("ending; pods keep running");

@@ -82,6 +82,12 @@ impl Store {
         Ok(())
     }
 
+    /// Enters a pod that is found by its id only.
+    pub fn enter_nameless(&self, pod: &Arc<PodHandle>) {
+        let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
+        index.pods.insert(pod.id().clone(), Arc::clone(pod));
+    }
+
     /// Enters a pod that is to be made, unless one has the name, or a living one would share ids
     /// of the host with it: two pods that did could reach each other's files and processes.
     pub fn claim(&self, name: &PodName, pod: &Arc<PodHandle>) -> Result<(), Taken> {

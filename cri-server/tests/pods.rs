@@ -114,6 +114,40 @@ fn a_plugin_that_fails_leaves_nothing_and_the_name_free() {
     daemon.run_pod(&pod("a")).unwrap();
 }
 
+/// What is left of a pod stays in sight until it can be removed: forgotten, it would be left again
+/// by every attempt of a kubelet.
+#[test]
+fn a_pod_that_can_be_neither_started_nor_undone_is_seen_and_can_be_removed() {
+    let node = Node::new();
+    node.network("echo '{\"code\":7,\"msg\":\"no way to the agent\"}'; exit 1");
+    let daemon = node.start();
+    refused(
+        daemon.run_pod(&pod("a")),
+        Code::Internal,
+        "no way to the agent",
+    );
+    let ids = daemon.pods();
+    let [id] = &ids[..] else {
+        panic!("{ids:?}");
+    };
+    let not_ready = cri::PodSandboxState::SandboxNotready;
+    assert_eq!(daemon.pod_status(id).unwrap().state(), not_ready);
+    refused(
+        daemon.create(id, &container("c")),
+        Code::FailedPrecondition,
+        "could not be started",
+    );
+    refused(daemon.remove_pod(id), Code::Internal, "no way to the agent");
+    daemon.kill();
+    let daemon = node.start();
+    assert_eq!(daemon.pod_status(id).unwrap().state(), not_ready);
+    node.network(PLUGIN);
+    daemon.remove_pod(id).unwrap();
+    assert_eq!(node.left(), Vec::<String>::new());
+    assert!(node.shims.pods().is_empty());
+    daemon.run_pod(&pod("a")).unwrap();
+}
+
 #[test]
 fn a_shim_that_cannot_adopt_leaves_nothing() {
     let node = Node::new();

@@ -120,6 +120,21 @@ fn after_a_reboot_everything_is_over_and_can_be_removed() {
     );
 }
 
+/// The pid of a pod's shim is somebody else's in the next boot.
+#[test]
+fn a_process_of_this_boot_is_not_taken_for_the_shim_of_an_earlier_one() {
+    let node = Node::new();
+    let daemon = node.start();
+    let id = daemon.run_pod(&host_pod("a")).unwrap();
+    daemon.kill();
+    // What a boot clears.
+    std::fs::remove_dir_all(node.path("state")).unwrap();
+    let daemon = node.start_in_boot("the next");
+    daemon.stop_pod(&id).unwrap();
+    daemon.remove_pod(&id).unwrap();
+    assert_eq!(node.shims.pods(), [id.as_str()], "it was not ours to kill");
+}
+
 /// The daemon dies while a plugin attaches: no client was told of the pod.
 #[test]
 fn a_half_made_pod_is_undone() {
@@ -142,10 +157,41 @@ fn a_half_made_pod_is_undone() {
     daemon.kill();
     node.network(PLUGIN);
     let daemon = node.start();
-    assert!(daemon.pods().is_empty());
-    assert!(node.shims.pods().is_empty());
+    daemon.run_pod(&pod("a")).expect("the name is free at once");
+    daemon.wait_until(|| daemon.pods().len() == 1);
+    assert_eq!(node.shims.pods(), daemon.pods());
+    let daemon_pods = daemon.pods();
+    daemon.remove_pod(&daemon_pods[0]).unwrap();
     assert_eq!(node.left(), Vec::<String>::new());
-    daemon.run_pod(&pod("a")).unwrap();
+}
+
+/// What a plugin holds of a half-made pod must not keep clients from the pods that run.
+#[test]
+fn a_plugin_that_hangs_does_not_hold_up_recovery() {
+    let node = Node::new();
+    node.network(PLUGIN);
+    let daemon = node.start();
+    let whole = daemon.run_pod(&pod("whole")).unwrap();
+    node.network("sleep 3600");
+    daemon.block_on(async {
+        use skiff_cri::v1::runtime_service_server::RuntimeService;
+        let request = cri::RunPodSandboxRequest {
+            config: Some(pod("half")),
+            ..<_>::default()
+        };
+        let call = daemon.service.run_pod_sandbox(tonic::Request::new(request));
+        let patience = std::time::Duration::from_millis(300);
+        assert!(tokio::time::timeout(patience, call).await.is_err());
+    });
+    daemon.kill();
+    let daemon = node.start();
+    let ready = cri::PodSandboxState::SandboxReady;
+    assert_eq!(daemon.pod_status(&whole).unwrap().state(), ready);
+    assert_eq!(
+        daemon.pods().len(),
+        2,
+        "the other is seen while it is being removed"
+    );
 }
 
 /// The daemon dies between the shim's work and its own record: the shim decides what there is.
@@ -352,7 +398,7 @@ fn what_a_pod_holds_is_there_after_recovery() {
         snapshot,
         node.path(&format!("netns/skiff-{}", &id[..12])),
         node.path(&format!("root/cni/{id}.json")),
-        node.path(&format!("state/pods/{id}")),
+        node.path(&format!("root/pods/{id}")),
     ];
     for _ in 0..3 {
         node.start().kill();
@@ -379,7 +425,7 @@ fn of_two_pods_with_one_name_the_one_that_is_ready_stays() {
         .replace("\"created_at\":1", "\"created_at\":2");
     std::fs::write(records.join(format!("{other}.json")), other_record).unwrap();
     let daemon = node.start();
-    assert_eq!(daemon.pods(), [id.as_str()]);
+    daemon.wait_until(|| daemon.pods() == [id.as_str()]);
     assert_eq!(entries(&records), [format!("{id}.json")]);
     let ready = cri::PodSandboxState::SandboxReady;
     assert_eq!(daemon.pod_status(&id).unwrap().state(), ready);

@@ -33,6 +33,12 @@ impl PodTask {
         self.reason
             .get_or_insert_with(|| "its shim has died".into());
         self.publish();
+        self.bury_all();
+    }
+
+    /// Kills what is left of the pod itself, the init of a shared PID namespace, and of its
+    /// containers.
+    pub(super) fn bury_all(&mut self) {
         let own = Remains::of(&self.record, None, &self.daemon).cgroups;
         let id = self.record.id.clone();
         self.begin(async move { Done::Buried(None, bury(&id, &own).await) });

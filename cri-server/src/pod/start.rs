@@ -39,7 +39,15 @@ pub struct Plan {
     timeline: Timeline,
 }
 
-/// A pod that stands.
+/// Why there is no pod, and what there is of it all the same.
+pub struct Failed {
+    /// What went wrong first.
+    pub error: PodError,
+    /// What could not be given back: a network, most likely, and the shim that holds it.
+    pub left: Option<Started>,
+}
+
+/// A pod that stands, or what is left of one.
 pub struct Started {
     /// As it is on disk.
     pub record: PodRecord,
@@ -102,7 +110,7 @@ impl Plan {
     }
 
     /// Carries the plan out.
-    pub async fn run(self, daemon: &Daemon) -> Result<Started, PodError> {
+    pub async fn run(self, daemon: &Daemon) -> Result<Started, Failed> {
         let taken = Taken::take(daemon, self).await?;
         let adopted = taken.adopt(daemon).await?;
         let networked = adopted.attach(daemon).await?;
@@ -127,11 +135,14 @@ struct Networked {
 }
 
 impl Taken {
-    async fn take(daemon: &Daemon, plan: Plan) -> Result<Self, PodError> {
-        let failed = |source| PodError::Shim {
-            action: "find a shim for",
-            id: plan.facts.id.clone(),
-            source,
+    async fn take(daemon: &Daemon, plan: Plan) -> Result<Self, Failed> {
+        let failed = |source| Failed {
+            error: PodError::Shim {
+                action: "find a shim for",
+                id: plan.facts.id.clone(),
+                source,
+            },
+            left: None,
         };
         let kind = match plan.adopt.user_namespace {
             Some(_) => Kind::UserNamespace,
@@ -143,7 +154,7 @@ impl Taken {
         Ok(Self { plan, shim })
     }
 
-    async fn adopt(self, daemon: &Daemon) -> Result<Adopted, PodError> {
+    async fn adopt(self, daemon: &Daemon) -> Result<Adopted, Failed> {
         let Self { plan, shim } = self;
         let facts = &plan.facts;
         let record = PodRecord {
@@ -199,7 +210,7 @@ impl Adopted {
     }
 
     /// Makes the network and the place for cgroups, at the same time.
-    async fn attach(self, daemon: &Daemon) -> Result<Networked, PodError> {
+    async fn attach(self, daemon: &Daemon) -> Result<Networked, Failed> {
         let (ips, placed) = tokio::join!(self.network(daemon), self.place(daemon));
         match placed.and(ips) {
             Ok(ips) => Ok(Networked { adopted: self, ips }),
@@ -239,25 +250,32 @@ impl Adopted {
     }
 
     /// Undoes everything and returns the error, with what could not be undone.
-    async fn fail(self, daemon: &Daemon, error: PodError) -> PodError {
-        let remains = Remains::of(&self.record, Some(self.shim.client), daemon);
-        let record = &self.record;
+    async fn fail(self, daemon: &Daemon, error: PodError) -> Failed {
+        let Self {
+            mut record, shim, ..
+        } = self;
+        let remains = Remains::of(&record, Some(shim.client.clone()), daemon);
         let given_back = give_back(daemon, remains).await;
-        match given_back.and_then(|()| discard(&daemon.layout, &record.id)) {
-            Ok(()) => cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id),
-            // The record stays, so the next start of the daemon tries again.
-            Err(undo) => tracing::error!(
-                pod = %self.record.id,
-                error = crate::telemetry::chain(&undo),
-                "a pod that could not be started could not be undone either"
-            ),
+        let undone = given_back.and_then(|()| discard(&daemon.layout, &record.id));
+        let Err(undo) = undone else {
+            cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id);
+            return Failed { error, left: None };
+        };
+        tracing::error!(
+            pod = %record.id,
+            error = crate::telemetry::chain(&undo),
+            "a pod that could not be started could not be undone either"
+        );
+        if let Err(denied) = record.step(Event::Failed) {
+            tracing::error!(pod = %record.id, %denied, "event passed over");
         }
-        error
+        let left = Some(Started { record, shim });
+        Failed { error, left }
     }
 }
 
 impl Networked {
-    async fn record(self, daemon: &Daemon) -> Result<Started, PodError> {
+    async fn record(self, daemon: &Daemon) -> Result<Started, Failed> {
         let Self { mut adopted, ips } = self;
         let dir = daemon.layout.pod_files(&adopted.record.id);
         let plan = &adopted.plan;

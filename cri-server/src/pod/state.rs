@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 /// ```text
 ///            started           stop              stopped
 ///  Starting ─────────> Ready ────────> Stopping ─────────> NotReady
-///                        │                 ^                  │ ^
-///                        │                 └────── stop ──────┘ │
-///                        └──────────────── lost ────────────────┘
+///     │                  │                 ^                 │ ^ ^
+///     │                  │                 └───── stop ──────┘ │ │
+///     │                  └──────────────── lost ───────────────┘ │
+///     └─────────────────────────── failed ───────────────────────┘
 /// ```
 ///
 /// `Starting` is on disk so that a daemon that died meanwhile knows what to undo; clients never
-/// see it. A pod that failed to stop is `NotReady` and can be asked to stop again.
+/// see it. A pod that failed to stop is `NotReady` and can be asked to stop again; so is one that
+/// could neither be started nor undone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
@@ -32,6 +34,8 @@ pub enum State {
 pub enum Event {
     /// All its resources are there.
     Started,
+    /// It cannot become complete, and what it holds could not be given back at once.
+    Failed,
     /// A client wants it stopped.
     Stop,
     /// Stopping has ended, well or badly.
@@ -56,8 +60,9 @@ pub fn step(state: State, event: Event) -> Result<State, Denied> {
     use State::{NotReady, Ready, Starting, Stopping};
     match (state, event) {
         (Starting, Event::Started) => Ok(Ready),
+        (Starting, Event::Failed) => Ok(NotReady),
         (Starting, _) => Err(Denied::NotStarted),
-        (_, Event::Started) => Err(Denied::AlreadyStarted),
+        (_, Event::Started | Event::Failed) => Err(Denied::AlreadyStarted),
         (_, Event::Stop) => Ok(Stopping),
         (Stopping, Event::Lost) => Ok(Stopping),
         (Ready | NotReady, Event::Lost) => Ok(NotReady),
@@ -85,6 +90,14 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_could_not_be_started_can_be_stopped() {
+        let failed = step(State::Starting, Event::Failed).unwrap();
+        assert_eq!(failed, State::NotReady);
+        assert_eq!(step(failed, Event::Stop), Ok(State::Stopping));
+        assert!(step(State::Ready, Event::Failed).is_err());
+    }
+
+    #[test]
     fn a_pod_without_its_shim_is_not_ready() {
         assert_eq!(step(State::Ready, Event::Lost), Ok(State::NotReady));
     }
@@ -92,14 +105,20 @@ mod tests {
     proptest! {
         #[test]
         fn a_pod_that_was_left_never_becomes_ready_again(events in prop::collection::vec(
-            prop_oneof![Just(Event::Started), Just(Event::Stop), Just(Event::Stopped), Just(Event::Lost)],
+            prop_oneof![
+                Just(Event::Started),
+                Just(Event::Failed),
+                Just(Event::Stop),
+                Just(Event::Stopped),
+                Just(Event::Lost),
+            ],
             0..20,
         )) {
             let mut state = State::Starting;
             let mut left = false;
             for event in events {
                 let Ok(next) = step(state, event) else { continue };
-                left |= state == State::Ready && next != State::Ready;
+                left |= next != State::Ready;
                 prop_assert!(!(left && next == State::Ready));
                 prop_assert!(next != State::Starting);
                 state = next;

@@ -6,13 +6,14 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use super::error::PodError;
-use super::record::{PodRecord, ShimRecord};
+use super::record::PodRecord;
 use crate::cgroup;
 use crate::daemon::Daemon;
 use crate::id::Id;
 use crate::layout::Layout;
 use crate::netns;
 use crate::record;
+use crate::shim::process::ProcessId;
 use crate::shim::{Client, Process, ShimError};
 use crate::telemetry::NetworkOperation;
 
@@ -25,8 +26,10 @@ pub struct Remains {
     pub id: Id,
     /// To talk to its shim; `None` when there is none to talk to.
     pub client: Option<Client>,
-    /// The shim's process.
-    pub shim: ShimRecord,
+    /// Name of the shim's run directory.
+    pub shim: String,
+    /// The shim's process; `None` when it is of an earlier boot, for then the pid is another's.
+    pub process: Option<ProcessId>,
     /// Containers whose processes may run.
     pub running: Vec<Id>,
     /// Where its network namespace is bound, for which CNI plugins may hold something.
@@ -36,24 +39,21 @@ pub struct Remains {
 }
 
 impl Remains {
-    /// What a pod without containers holds by its record.
+    /// What a pod without containers holds by its record: of a pod of an earlier boot only what
+    /// outlives one, names and what plugins hold.
     pub fn of(record: &PodRecord, client: Option<Client>, daemon: &Daemon) -> Self {
         let parent = daemon.cgroup_root.join(&record.cgroup_parent);
+        let own = parent.join(cgroup::name(&record.id));
+        let lives = record.boot_id == daemon.boot_id;
         Self {
             id: record.id.clone(),
-            client,
-            shim: record.shim.clone(),
+            client: client.filter(|_| lives),
+            shim: record.shim.id.clone(),
+            process: lives.then_some(record.shim.process),
             running: Vec::new(),
             netns: record.netns.clone(),
-            cgroups: vec![parent.join(cgroup::name(&record.id))],
+            cgroups: lives.then_some(own).into_iter().collect(),
         }
-    }
-
-    /// Keeps only what outlives a boot: names, and what plugins hold.
-    pub fn forget_processes(&mut self) {
-        self.client = None;
-        self.running.clear();
-        self.cgroups.clear();
     }
 }
 
@@ -90,7 +90,7 @@ pub async fn give_back(daemon: &Daemon, mut remains: Remains) -> Result<(), PodE
             source: Box::new(source),
         })?;
     }
-    let ended = end_shim(daemon, remains.client.as_ref(), &remains.shim).await;
+    let ended = end_shim(daemon, &remains).await;
     ended.map_err(|source| PodError::Shim {
         action: "end the shim of",
         id: remains.id.clone(),
@@ -110,13 +110,16 @@ pub async fn give_back(daemon: &Daemon, mut remains: Remains) -> Result<(), PodE
 const SIGKILL: i32 = 9;
 
 /// Ends a shim, by force when it does not listen, and removes its run directory.
-async fn end_shim(
-    daemon: &Daemon,
-    client: Option<&Client>,
-    shim: &ShimRecord,
-) -> Result<(), ShimError> {
-    let process = Process::find(shim.process).map_err(|source| ShimError::Spawn {
-        shim: shim.id.clone(),
+async fn end_shim(daemon: &Daemon, remains: &Remains) -> Result<(), ShimError> {
+    let Remains {
+        client,
+        shim,
+        process,
+        ..
+    } = remains;
+    let process = process.map_or(Ok(None), Process::find);
+    let process = process.map_err(|source| ShimError::Find {
+        shim: shim.clone(),
         source,
     })?;
     if let Some(client) = client {
@@ -131,10 +134,15 @@ async fn end_shim(
         };
         if tokio::time::timeout(grace, process.ended()).await.is_err() {
             process.kill();
-            process.ended().await;
+            // In an uninterruptible sleep it dies when it wakes; until then the pod holds it.
+            let ended = tokio::time::timeout(cgroup::PATIENCE, process.ended()).await;
+            ended.map_err(|_| ShimError::Undead {
+                shim: shim.clone(),
+                seconds: cgroup::PATIENCE.as_secs(),
+            })?;
         }
     }
-    let _ = std::fs::remove_dir_all(daemon.layout.shim(&shim.id));
+    let _ = std::fs::remove_dir_all(daemon.layout.shim(shim));
     Ok(())
 }
 

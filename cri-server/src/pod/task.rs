@@ -21,7 +21,7 @@ use super::error::PodError;
 use super::link::Link;
 use super::record::PodRecord;
 use super::resources::Updated;
-use super::start::{Plan, Started};
+use super::start::{Failed, Plan, Started};
 use super::state::State;
 use super::view::{Facts, PodView, ShimView};
 use crate::container::stop::Stop;
@@ -172,9 +172,25 @@ pub async fn run_new(
             handle.started.send_replace(Some(Ok(())));
             task.live().await;
         }
-        Err(error) => {
+        Err(Failed { error, left: None }) => {
             daemon.store.forget(handle.name(), handle.id());
             handle.started.send_replace(Some(Err(Arc::new(error))));
+        }
+        // Clients see it as a pod that is not ready, and have it stopped and removed.
+        Err(Failed {
+            error,
+            left: Some(Started { record, shim }),
+        }) => {
+            let error = Arc::new(error);
+            let mut task = PodTask::new(daemon, Arc::clone(&handle), inbox, record, shim.into());
+            task.reason = Some(format!(
+                "it could not be started: {}",
+                crate::telemetry::chain(&*error)
+            ));
+            task.save();
+            task.publish();
+            handle.started.send_replace(Some(Err(error)));
+            task.live().await;
         }
     }
 }
@@ -301,7 +317,7 @@ impl PodTask {
     /// future is first polled: recovery removes what no published pod has.
     pub fn resume(mut self) -> impl Future<Output = ()> + Send {
         if matches!(self.link, Link::Gone) {
-            self.bury_containers();
+            self.bury_all();
         }
         self.publish();
         self.handle.started.send_replace(Some(Ok(())));

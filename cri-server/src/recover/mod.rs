@@ -1,7 +1,7 @@
 //! Brings back what an earlier daemon left.
 //!
-//! [`run`] reads every record, finds the shims again, and gives each pod its task. What a daemon
-//! was about to make when it died is undone; a record that cannot be read is put aside; and what
+//! [`run`] reads every record, finds the shims again, and gives each pod its task. A pod that a
+//! daemon was about to make when it died is removed by its own task; a record that cannot be read is put aside; and what
 //! no record names is found by looking ([`sweep`]) and removed; then the plugins are asked whether
 //! networks are as they were ([`networks`]). Clients that ask about pods wait
 //! until all are back; the rest of the service answers meanwhile.

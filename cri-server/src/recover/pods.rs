@@ -10,12 +10,10 @@ use tokio::sync::mpsc;
 
 use super::containers::Shim;
 use super::{Recorded, containers};
-use crate::cgroup;
 use crate::daemon::Daemon;
 use crate::pod::link::{Link, search};
 use crate::pod::record::PodRecord;
 use crate::pod::state::{Event, State};
-use crate::pod::stop::{Remains, discard, give_back};
 use crate::pod::task::PodTask;
 use crate::pod::{Command, Facts, PodHandle};
 use crate::shim::Client;
@@ -29,16 +27,13 @@ const PATIENCE: Duration = Duration::from_secs(3);
 pub(super) struct Place {
     handle: Arc<PodHandle>,
     inbox: mpsc::UnboundedReceiver<Command>,
+    of_use: bool,
 }
 
 impl Place {
-    /// Takes the place that a pod's name gives it; `None` when another pod has it. Not seen by
-    /// clients until the pod is published.
-    pub(super) fn take(
-        daemon: &Daemon,
-        config: PodSandboxConfig,
-        record: &PodRecord,
-    ) -> Option<Self> {
+    /// Takes the place of a pod, with its name unless it is of no use: a client may ask for
+    /// another of that name. Not seen by clients until the pod is published.
+    pub(super) fn take(daemon: &Daemon, config: PodSandboxConfig, record: &PodRecord) -> Self {
         let facts = Arc::new(Facts {
             id: record.id.clone(),
             config,
@@ -46,25 +41,33 @@ impl Place {
             created_at: record.created_at,
         });
         let (handle, inbox) = PodHandle::new(facts);
-        match daemon.store.reserve(handle.name(), &handle) {
-            Ok(()) => Some(Self { handle, inbox }),
-            Err(holder) => {
-                let holder = holder.id();
-                tracing::error!(pod = %record.id, %holder, "two pods have one name; this one goes");
-                None
-            }
+        let of_use = match record.state {
+            State::Starting => false,
+            _ => match daemon.store.reserve(handle.name(), &handle) {
+                Ok(()) => true,
+                Err(holder) => {
+                    let (pod, holder) = (&record.id, holder.id());
+                    tracing::error!(%pod, %holder, "two pods have one name; this one goes");
+                    false
+                }
+            },
+        };
+        if !of_use {
+            daemon.store.enter_nameless(&handle);
         }
-    }
-
-    fn leave(self, daemon: &Daemon) {
-        daemon.store.forget(self.handle.name(), self.handle.id());
+        Self {
+            handle,
+            inbox,
+            of_use,
+        }
     }
 }
 
-/// Brings a pod back with its containers; undoes one that had not been started, or has no place.
+/// Brings a pod back with its containers. One that had not been started, or has no name of its
+/// own, is removed in its own time: a plugin that hangs must not keep the others waiting.
 pub(super) async fn bring_back(
     daemon: &Arc<Daemon>,
-    place: Option<Place>,
+    place: Place,
     mut record: PodRecord,
     containers: Vec<Recorded>,
 ) {
@@ -74,20 +77,7 @@ pub(super) async fn bring_back(
     } else {
         search(&record, &daemon.layout).look(PATIENCE).await
     };
-    let place = match place {
-        Some(place) if record.state != State::Starting => place,
-        place => {
-            undo(daemon, &record, look, containers).await;
-            if let Some(place) = place {
-                place.leave(daemon);
-            }
-            return;
-        }
-    };
     settle(daemon, &mut record, &look);
-    if matches!(look, Look::Gone) && !rebooted {
-        bury(daemon, &record).await;
-    }
     let (link, told, lost, broken) = match look {
         Look::Found(found) => {
             let Found { shim, state } = found;
@@ -101,8 +91,12 @@ pub(super) async fn bring_back(
         }
         Look::Gone => (Link::Gone, HashMap::new(), None, None),
     };
-    let Place { handle, inbox } = place;
-    let mut task = PodTask::new(Arc::clone(daemon), handle, inbox, record, link);
+    let Place {
+        handle,
+        inbox,
+        of_use,
+    } = place;
+    let mut task = PodTask::new(Arc::clone(daemon), handle.clone(), inbox, record, link);
     let client = task.client().ok();
     forget_strangers(&containers, &told, client.as_ref()).await;
     for container in containers {
@@ -123,15 +117,28 @@ pub(super) async fn bring_back(
         task.broken(reason);
     }
     tokio::spawn(task.resume());
+    if !of_use {
+        tokio::spawn(remove(handle));
+    }
+}
+
+/// Removes a pod that nobody has asked for. When that fails it stays, not ready, for clients to
+/// remove.
+async fn remove(pod: Arc<PodHandle>) {
+    if let Some(Err(error)) = pod.ask(Command::Remove).await {
+        let error = chain(&*error);
+        tracing::error!(pod = %pod.id(), error, "a pod of no use cannot be removed");
+    }
 }
 
 /// Brings the state of a pod up to date with what has become of its daemon and its shim.
 fn settle(daemon: &Daemon, record: &mut PodRecord, look: &Look) {
     let before = record.state;
+    let failed = (before == State::Starting).then_some(Event::Failed);
     let lost = matches!(look, Look::Gone).then_some(Event::Lost);
     // The stop that was under way has ended with the daemon that carried it out.
     let stopped = (before == State::Stopping).then_some(Event::Stopped);
-    for event in lost.into_iter().chain(stopped) {
+    for event in failed.into_iter().chain(lost).chain(stopped) {
         if let Err(denied) = record.step(event) {
             tracing::error!(pod = %record.id, ?event, %denied, "event passed over");
         }
@@ -170,36 +177,4 @@ fn by_id(state: PodState) -> HashMap<String, ContainerState> {
         .into_iter()
         .map(|container| (container.id.clone(), container))
         .collect()
-}
-
-/// Gives back everything a pod and its containers hold, and their records when that succeeds.
-async fn undo(daemon: &Daemon, record: &PodRecord, look: Look, containers: Vec<Recorded>) {
-    let client = match look {
-        Look::Found(found) => Some(found.shim.client),
-        Look::Silent(..) | Look::Gone => None,
-    };
-    let mut remains = Remains::of(record, client, daemon);
-    if record.boot_id != daemon.boot_id {
-        remains.forget_processes();
-    }
-    let given_back = give_back(daemon, remains).await;
-    for (_, container) in containers {
-        containers::remove(daemon, &container).await;
-    }
-    match given_back.and_then(|()| discard(&daemon.layout, &record.id)) {
-        Ok(()) => cgroup::remove_own(&daemon.cgroup_root, &record.cgroup_parent, &record.id),
-        Err(error) => tracing::error!(
-            pod = %record.id,
-            error = chain(&error),
-            "a pod of no use cannot be undone; the next start tries again"
-        ),
-    }
-}
-
-/// Kills what a dead shim has left of the pod itself: the init of a shared PID namespace.
-async fn bury(daemon: &Daemon, record: &PodRecord) {
-    let cgroups = Remains::of(record, None, daemon).cgroups;
-    if let Err(error) = crate::pod::stop::bury(&record.id, &cgroups).await {
-        tracing::error!(pod = %record.id, error = chain(&error), "left-over processes stay");
-    }
 }

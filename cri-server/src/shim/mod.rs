@@ -50,6 +50,25 @@ pub enum ShimError {
         #[source]
         source: io::Error,
     },
+    /// Its process could not be looked up.
+    #[error("look for the process of shim {shim}")]
+    Find {
+        /// Its id.
+        shim: String,
+        /// The system's answer.
+        #[source]
+        source: io::Error,
+    },
+    /// SIGKILL does not end it.
+    #[error(
+        "shim {shim} has not ended within {seconds} s after SIGKILL, a disk it writes to may hang; try again"
+    )]
+    Undead {
+        /// Its id.
+        shim: String,
+        /// How long was waited.
+        seconds: u64,
+    },
     /// It ended or stayed silent before it was ready.
     #[error("shim {shim} did not become ready: {reason}")]
     NotReady {
