@@ -339,12 +339,6 @@ fn a_filter_wants_all_its_parts() {
 fn what_is_not_built_says_its_name() {
     let node = Node::new();
     let daemon = node.start();
-    let request = Request::new(cri::ContainerStatsRequest::default());
-    refused(
-        daemon.block_on(daemon.service.container_stats(request)),
-        Code::Unimplemented,
-        "ContainerStats",
-    );
     let request = Request::new(cri::CheckpointContainerRequest::default());
     let answer = daemon.block_on(daemon.service.checkpoint_container(request));
     refused(answer, Code::Unimplemented, "CheckpointContainer");
