@@ -118,6 +118,8 @@ fn the_ended_use_nothing_and_the_gone_are_not_found() {
     assert!(told.cpu.is_none() && told.memory.is_none() && told.attributes.is_some());
     let found = metrics(&daemon);
     assert!(found.len() == 1 && found[0].container_metrics.is_empty());
+    // Its files do not keep a cgroup from being removed.
+    fs::remove_dir_all(pod_cgroup(&node, &pod)).unwrap();
     daemon.stop_pod(&pod).unwrap();
     let linux = pod_stats(&daemon, &pod).unwrap().linux.unwrap();
     assert!(linux.cpu.is_none() && linux.containers.len() == 1);
