@@ -7,7 +7,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::check::absolute;
 use crate::endpoint::Endpoint;
-use crate::section::{Cdi, Container, Image, Log, Metrics, Network, Runtime, Stats, Streaming};
+use crate::section::{
+    Cdi, Container, Image, Log, Metrics, Network, Runtime, Stats, Streaming, Tracing,
+};
 
 /// Everything that can be configured.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +29,8 @@ pub struct Config {
     pub log: Log,
     /// The daemon's counters.
     pub metrics: Metrics,
+    /// Traces of what the daemon does.
+    pub tracing: Tracing,
     /// How pods are run.
     pub runtime: Runtime,
     /// What containers start from.
@@ -52,6 +56,7 @@ impl Default for Config {
             cgroup_driver: CgroupDriver::default(),
             log: Log::default(),
             metrics: Metrics::default(),
+            tracing: Tracing::default(),
             runtime: Runtime::default(),
             container: Container::default(),
             network: Network::default(),

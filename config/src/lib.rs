@@ -32,7 +32,7 @@ pub use endpoint::Endpoint;
 pub use load::{ConfigError, DEFAULT_PATH, Loaded, Overrides};
 pub use section::{
     Cdi, Container, Image, Log, LogFormat, LogLevel, Metrics, Network, Runtime, Shim, Stats,
-    Streaming,
+    Streaming, Tracing,
 };
 pub use size::Size;
 pub use span::Span;

@@ -26,7 +26,7 @@ use crate::shim::spawn::Spawn;
 use crate::shim::{Pool, ShimError};
 use crate::stats::Stats;
 use crate::store::Store;
-use crate::telemetry::Telemetry;
+use crate::telemetry::{Telemetry, TraceError};
 
 /// Why the daemon does not start.
 #[derive(Debug, thiserror::Error)]
@@ -63,6 +63,9 @@ pub enum StartError {
     /// The streaming server cannot be started.
     #[error("start the streaming server")]
     Streaming(#[from] skiff_streaming::ServerError),
+    /// No traces can be made.
+    #[error(transparent)]
+    Tracing(#[from] TraceError),
     /// The configuration asks for what a specification cannot say.
     #[error("configuration of containers")]
     Defaults(#[from] skiff_spec::SpecError),
@@ -149,7 +152,7 @@ impl Daemon {
             pool,
             earlier_shims,
             store: Store::default(),
-            telemetry: Arc::new(Telemetry::new(crate::grpc::methods())),
+            telemetry: Arc::new(Telemetry::new(crate::grpc::methods(), &config.tracing)?),
             events: Events::default(),
             stats: Stats::default(),
             recovered: watch::Sender::new(false),

@@ -10,6 +10,7 @@
 #![forbid(unsafe_code)]
 
 pub mod client;
+pub mod collector;
 pub mod daemon;
 pub mod figures;
 pub mod footprint;

@@ -52,6 +52,14 @@ fn errors_name_file_line_and_key() {
             "f.toml:2: metrics.address: \":9990\" is not of the form",
         ),
         (
+            "[tracing]\nendpoint = 'https://collector:4317'",
+            "f.toml:2: tracing.endpoint: \"https://collector:4317\" is not of the form http://",
+        ),
+        (
+            "[tracing]\nsampling_rate_per_million = 1000001",
+            "f.toml:2: tracing.sampling_rate_per_million: 1000001 is more than 1000000",
+        ),
+        (
             "[image]\nprogress_timeout = '5 minutes'",
             "f.toml:2: image.progress_timeout: \"5 min",
         ),

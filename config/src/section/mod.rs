@@ -9,6 +9,7 @@ mod network;
 mod runtime;
 mod stats;
 mod streaming;
+mod tracing;
 
 pub use cdi::Cdi;
 pub use container::Container;
@@ -19,3 +20,4 @@ pub use network::Network;
 pub use runtime::{Runtime, Shim};
 pub use stats::Stats;
 pub use streaming::Streaming;
+pub use tracing::Tracing;

@@ -1,16 +1,18 @@
-//! The edge of every call: it is counted, logged once, and its error becomes a status.
+//! The edge of every call: it is counted, traced, logged once, and its error becomes a status.
 
 use std::sync::Arc;
 use std::time::Instant;
 
 use futures_util::TryStreamExt;
 use futures_util::stream::{self, BoxStream};
+use tonic::metadata::MetadataMap;
 use tonic::{Code, Response, Status};
 
 use super::subject::Subject;
 use crate::rpc::RpcError;
 use crate::telemetry::Telemetry;
 use crate::telemetry::metrics::Operation;
+use crate::telemetry::trace::CallSpan;
 
 /// Whether a call changes anything.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,6 +33,8 @@ pub(super) struct Call<'a> {
     kind: Kind,
     subject: Subject,
     began: Instant,
+    /// Its span, when it is in a trace.
+    span: Option<CallSpan>,
 }
 
 /// Writes one line about a call; fields of its subject that it has not are left out.
@@ -58,14 +62,21 @@ impl<'a> Call<'a> {
         telemetry: &'a Arc<Telemetry>,
         method: &'static str,
         kind: Kind,
+        metadata: &MetadataMap,
         subject: Subject,
     ) -> Self {
+        let tracer = telemetry.tracer.as_ref();
+        let span = tracer.and_then(|tracer| tracer.call(method, metadata));
+        if let Some(span) = &span {
+            subject.tell(|key, value| span.about(key, value));
+        }
         Self {
             telemetry,
             method,
             kind,
             subject,
             began: Instant::now(),
+            span,
         }
     }
 
@@ -74,7 +85,7 @@ impl<'a> Call<'a> {
         self,
         handler: impl Future<Output = Result<T, RpcError>>,
     ) -> Result<Response<T>, Status> {
-        let result = handler.await;
+        let result = self.run(handler).await;
         self.conclude(result).map(Response::new)
     }
 
@@ -83,7 +94,7 @@ impl<'a> Call<'a> {
         self,
         handler: impl Future<Output = Result<Vec<T>, RpcError>>,
     ) -> Result<Response<Stream<T>>, Status> {
-        let result = handler.await;
+        let result = self.run(handler).await;
         let messages = self.conclude(result)?.into_iter().map(Ok);
         let stream: Stream<T> = Box::pin(stream::iter(messages));
         Ok(Response::new(stream))
@@ -96,7 +107,7 @@ impl<'a> Call<'a> {
         handler: impl Future<Output = Result<BoxStream<'static, Result<T, RpcError>>, RpcError>>,
     ) -> Result<Response<Stream<T>>, Status> {
         let (method, telemetry) = (self.method, Arc::clone(self.telemetry));
-        let result = handler.await;
+        let result = self.run(handler).await;
         let messages = self.conclude(result)?;
         let stream: Stream<T> = Box::pin(messages.map_err(move |error| {
             let status = Status::from(&error);
@@ -110,11 +121,18 @@ impl<'a> Call<'a> {
         Ok(Response::new(stream))
     }
 
-    /// Counts and logs how it went.
+    async fn run<T>(&self, handler: impl Future<Output = T>) -> T {
+        match &self.span {
+            None => handler.await,
+            Some(span) => span.around(handler).await,
+        }
+    }
+
+    /// Counts, traces and logs how it went.
     fn conclude<T>(&self, result: Result<T, RpcError>) -> Result<T, Status> {
         match result {
             Ok(answer) => {
-                self.count(Code::Ok);
+                self.count(Code::Ok, "");
                 match self.kind {
                     Kind::Read => line!(debug, self, "answered"),
                     Kind::Change => line!(info, self, "answered"),
@@ -124,7 +142,7 @@ impl<'a> Call<'a> {
             Err(error) => {
                 let status = Status::from(&error);
                 let (code, message) = (status.code(), status.message());
-                self.count(code);
+                self.count(code, message);
                 // A kubelet that looks for what is gone makes no mistake.
                 if self.kind == Kind::Read && code == Code::NotFound {
                     line!(debug, self, ?code, message, "failed");
@@ -136,7 +154,10 @@ impl<'a> Call<'a> {
         }
     }
 
-    fn count(&self, code: Code) {
+    fn count(&self, code: Code, message: &str) {
+        if let Some(span) = &self.span {
+            span.end(code, message);
+        }
         if let Some(operation) = self.operation() {
             operation.answered(self.began, code);
         }

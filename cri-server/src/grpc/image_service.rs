@@ -6,6 +6,7 @@ use skiff_cri::v1 as cri;
 use skiff_cri::v1::image_service_server::ImageService;
 use skiff_image::Store;
 use skiff_signature::Policies;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::call::{Call, Kind, Stream};
@@ -41,8 +42,14 @@ impl Images {
         }
     }
 
-    fn call(&self, method: &'static str, kind: Kind, subject: Subject) -> Call<'_> {
-        Call::new(&self.telemetry, method, kind, subject)
+    fn call(
+        &self,
+        method: &'static str,
+        kind: Kind,
+        metadata: &MetadataMap,
+        subject: Subject,
+    ) -> Call<'_> {
+        Call::new(&self.telemetry, method, kind, metadata, subject)
     }
 }
 
@@ -52,8 +59,9 @@ impl ImageService for Images {
         &self,
         request: Request<cri::ListImagesRequest>,
     ) -> Result<Response<cri::ListImagesResponse>, Status> {
+        let subject = nothing(request.get_ref());
+        let call = self.call("ListImages", Kind::Read, request.metadata(), subject);
         let request = request.into_inner();
-        let call = self.call("ListImages", Kind::Read, nothing(&request));
         call.answer(rpc::list_images::handle(&self.store, request))
             .await
     }
@@ -64,8 +72,9 @@ impl ImageService for Images {
         &self,
         request: Request<cri::StreamImagesRequest>,
     ) -> Result<Response<Self::StreamImagesStream>, Status> {
+        let subject = nothing(request.get_ref());
+        let call = self.call("StreamImages", Kind::Read, request.metadata(), subject);
         let request = request.into_inner();
-        let call = self.call("StreamImages", Kind::Read, nothing(&request));
         call.answer_stream(rpc::stream_images::handle(&self.store, request))
             .await
     }
@@ -74,8 +83,9 @@ impl ImageService for Images {
         &self,
         request: Request<cri::ImageStatusRequest>,
     ) -> Result<Response<cri::ImageStatusResponse>, Status> {
+        let subject = image(request.get_ref().image.as_ref());
+        let call = self.call("ImageStatus", Kind::Read, request.metadata(), subject);
         let request = request.into_inner();
-        let call = self.call("ImageStatus", Kind::Read, image(request.image.as_ref()));
         call.answer(rpc::image_status::handle(&self.store, request))
             .await
     }
@@ -84,8 +94,9 @@ impl ImageService for Images {
         &self,
         request: Request<cri::PullImageRequest>,
     ) -> Result<Response<cri::PullImageResponse>, Status> {
+        let subject = image(request.get_ref().image.as_ref());
+        let call = self.call("PullImage", Kind::Change, request.metadata(), subject);
         let request = request.into_inner();
-        let call = self.call("PullImage", Kind::Change, image(request.image.as_ref()));
         let handler =
             rpc::pull_image::handle(&self.store, &self.signatures, &self.telemetry, request);
         call.answer(handler).await
@@ -95,8 +106,9 @@ impl ImageService for Images {
         &self,
         request: Request<cri::RemoveImageRequest>,
     ) -> Result<Response<cri::RemoveImageResponse>, Status> {
+        let subject = image(request.get_ref().image.as_ref());
+        let call = self.call("RemoveImage", Kind::Change, request.metadata(), subject);
         let request = request.into_inner();
-        let call = self.call("RemoveImage", Kind::Change, image(request.image.as_ref()));
         call.answer(rpc::remove_image::handle(&self.store, request))
             .await
     }
@@ -105,8 +117,9 @@ impl ImageService for Images {
         &self,
         request: Request<cri::ImageFsInfoRequest>,
     ) -> Result<Response<cri::ImageFsInfoResponse>, Status> {
+        let subject = nothing(request.get_ref());
+        let call = self.call("ImageFsInfo", Kind::Read, request.metadata(), subject);
         let request = request.into_inner();
-        let call = self.call("ImageFsInfo", Kind::Read, nothing(&request));
         call.answer(rpc::image_fs_info::handle(&self.store, request))
             .await
     }

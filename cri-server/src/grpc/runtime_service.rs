@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use skiff_cri::v1 as cri;
 use skiff_cri::v1::runtime_service_server::RuntimeService;
+use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::call::{Call, Kind, Stream, unimplemented};
@@ -21,6 +22,16 @@ impl Runtime {
     /// The service of a daemon.
     pub fn new(daemon: Arc<Daemon>) -> Self {
         Self { daemon }
+    }
+
+    fn call(
+        &self,
+        method: &'static str,
+        kind: Kind,
+        metadata: &MetadataMap,
+        subject: Subject,
+    ) -> Call<'_> {
+        Call::new(&self.daemon.telemetry, method, kind, metadata, subject)
     }
 }
 
@@ -47,7 +58,7 @@ macro_rules! service {
             ) -> Result<Response<cri::$response>, Status> {
                 let about: fn(&cri::$request) -> Subject = $about;
                 let subject = about(request.get_ref());
-                let call = Call::new(&self.daemon.telemetry, $wire, Kind::$kind, subject);
+                let call = self.call($wire, Kind::$kind, request.metadata(), subject);
                 call.answer(($handler)(&self.daemon, request.into_inner())).await
             })*
 
@@ -59,7 +70,7 @@ macro_rules! service {
             ) -> Result<Response<Self::$stype>, Status> {
                 let about: fn(&cri::$srequest) -> Subject = $sabout;
                 let subject = about(request.get_ref());
-                let call = Call::new(&self.daemon.telemetry, $swire, Kind::Read, subject);
+                let call = self.call($swire, Kind::Read, request.metadata(), subject);
                 call.answer_stream(($shandler)(&self.daemon, request.into_inner())).await
             })*
 
@@ -71,7 +82,7 @@ macro_rules! service {
             ) -> Result<Response<Self::$ltype>, Status> {
                 let about: fn(&cri::$lrequest) -> Subject = $labout;
                 let subject = about(request.get_ref());
-                let call = Call::new(&self.daemon.telemetry, $lwire, Kind::Read, subject);
+                let call = self.call($lwire, Kind::Read, request.metadata(), subject);
                 let handler = ($lhandler)(&self.daemon, request.into_inner());
                 call.answer_live(handler).await
             })*

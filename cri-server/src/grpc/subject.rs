@@ -21,6 +21,24 @@ pub(super) struct Subject {
     pub(super) attempt: Option<u32>,
 }
 
+impl Subject {
+    /// Tells what there is, in the names of OpenTelemetry where it has some.
+    pub(super) fn tell(&self, mut about: impl FnMut(&'static str, &str)) {
+        for (key, value) in [
+            ("skiff.pod.id", &self.pod),
+            ("container.id", &self.container),
+            ("container.image.name", &self.image),
+            ("k8s.namespace.name", &self.namespace),
+            ("skiff.name", &self.name),
+            ("k8s.pod.uid", &self.uid),
+        ] {
+            if let Some(value) = value {
+                about(key, value);
+            }
+        }
+    }
+}
+
 /// Nothing in particular.
 pub(super) fn nothing<T>(_: &T) -> Subject {
     Subject::default()

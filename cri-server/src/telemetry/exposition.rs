@@ -12,6 +12,7 @@ use prometheus_client::registry::{Registry, Unit};
 
 use super::metrics::{Metrics, NetworkOperation, Work};
 use super::phase::Phase;
+use super::trace::Tracer;
 use crate::daemon::Daemon;
 use crate::pod::State as PodState;
 use skiff_cri::v1::ContainerState;
@@ -65,7 +66,10 @@ impl Collector for Scrape {
         let help = "Events that subscribers missed because they did not read.";
         out.counter("container_events_dropped", help, events.dropped())?;
         let help = "Streams of events that clients have open.";
-        out.gauge("container_event_subscribers", help, events.subscribers())
+        out.gauge("container_event_subscribers", help, events.subscribers())?;
+        let tracer = self.daemon.telemetry.tracer.as_ref();
+        let help = "Spans that the collector of traces did not take.";
+        out.counter("trace_spans_lost", help, tracer.map_or(0, Tracer::lost))
     }
 }
 

@@ -1,11 +1,13 @@
 //! What the daemon tells of itself: its log on standard error, where journald picks it up, and
-//! what it counts ([`metrics`], [`phase`]) for those who scrape it ([`server`], [`exposition`]).
+//! what it counts ([`metrics`], [`phase`]) for those who scrape it ([`server`], [`exposition`]), and
+//! traces ([`trace`]).
 
 pub mod exposition;
 pub mod histogram;
 pub mod metrics;
 pub mod phase;
 pub mod server;
+pub mod trace;
 
 use std::error::Error;
 
@@ -16,20 +18,35 @@ use tracing_subscriber::filter::ParseError;
 pub use histogram::Histogram;
 pub use metrics::{Metrics, NetworkOperation};
 pub use phase::{Phase, Timeline};
+pub use trace::{TraceError, Tracer};
 
 /// Where everything that happens is put down.
 #[derive(Debug)]
 pub struct Telemetry {
     /// What is counted.
     pub metrics: Metrics,
+    /// Who makes traces; `None` when nobody is to get them.
+    pub tracer: Option<Tracer>,
 }
 
 impl Telemetry {
-    /// For the calls of these names.
-    pub fn new(operations: impl IntoIterator<Item = &'static str>) -> Self {
-        Self {
+    /// For the calls of these names, with traces as configured. Needs a tokio runtime.
+    pub fn new(
+        operations: impl IntoIterator<Item = &'static str>,
+        tracing: &skiff_config::Tracing,
+    ) -> Result<Self, TraceError> {
+        let skiff_config::Tracing {
+            endpoint,
+            sampling_rate_per_million,
+        } = tracing;
+        let tracer = match &**endpoint {
+            "" => None,
+            endpoint => Some(Tracer::start(endpoint, *sampling_rate_per_million)?),
+        };
+        Ok(Self {
             metrics: Metrics::new(operations),
-        }
+            tracer,
+        })
     }
 }
 

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use skiff_shim_proto::message::CreateTook;
 
-use super::Telemetry;
+use super::{Telemetry, trace};
 
 /// A part of the start of a pod with one container, in the order they happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,6 +60,8 @@ impl Phase {
 #[derive(Debug, Clone)]
 pub struct Timeline {
     telemetry: Arc<Telemetry>,
+    /// The span of the call, when it is in a trace.
+    call: Option<trace::Parent>,
 }
 
 impl Timeline {
@@ -67,6 +69,7 @@ impl Timeline {
     pub fn of_call(telemetry: &Arc<Telemetry>) -> Self {
         Self {
             telemetry: Arc::clone(telemetry),
+            call: trace::current(),
         }
     }
 
@@ -76,8 +79,11 @@ impl Timeline {
     }
 
     /// A phase that began then, or soon after it, took so long.
-    pub fn took(&self, phase: Phase, _began: Instant, took: Duration) {
+    pub fn took(&self, phase: Phase, began: Instant, took: Duration) {
         self.telemetry.metrics.phase(phase).observe(took);
+        if let Some(call) = &self.call {
+            call.phase(phase, began, took);
+        }
     }
 
     /// What a shim, asked at that time, tells of a container's creation.

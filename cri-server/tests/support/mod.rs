@@ -33,6 +33,8 @@ pub(crate) struct Node {
     dir: Arc<tempfile::TempDir>,
     /// What the names of its own directories end with.
     suffix: &'static str,
+    /// Where its daemons send traces.
+    pub(crate) tracing: skiff_config::Tracing,
     pub(crate) shims: Shims,
     pub(crate) images: Arc<FakeImages>,
 }
@@ -60,6 +62,7 @@ impl Node {
             held: Mutex::default(),
         });
         Self {
+            tracing: <_>::default(),
             shims: Shims::default(),
             images,
             dir,
@@ -112,6 +115,7 @@ impl Node {
                 root: self.path(&root),
                 state: self.path(&state),
                 cgroup_driver: skiff_config::CgroupDriver::Cgroupfs,
+                tracing: self.tracing.clone(),
                 ..Config::default()
             };
             config.network.conf_dir = self.path("net.d");
