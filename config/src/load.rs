@@ -9,6 +9,7 @@ use toml::de::DeTable;
 use toml::{Table, Value};
 
 use crate::check::checked_absolute;
+use crate::reload::Places;
 use crate::{Config, Endpoint, LogFormat, LogLevel};
 
 /// The file that is read when none is named.
@@ -58,6 +59,8 @@ pub struct Loaded {
     pub config: Config,
     /// The files that were read, in their order.
     pub files: Vec<PathBuf>,
+    /// Where keys are set.
+    pub places: Places,
 }
 
 /// Command line flags; they win over all files.
@@ -86,9 +89,11 @@ impl Config {
         let main = file.unwrap_or(Path::new(DEFAULT_PATH));
         let mut files = Vec::new();
         let mut merged = Table::new();
+        let mut places = Places::default();
         match std::fs::read_to_string(main) {
             Ok(text) => {
                 merge(&mut merged, parse(main, &text)?);
+                places.add(main, &text);
                 files.push(main.to_owned());
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound && file.is_none() => {}
@@ -105,12 +110,17 @@ impl Config {
                 source,
             })?;
             merge(&mut merged, parse(&path, &text)?);
+            places.add(&path, &text);
             files.push(path);
         }
         let mut config =
             Self::deserialize(merged).map_err(|e| ConfigError::Merged(e.message().to_owned()))?;
         config.apply(overrides)?;
-        Ok(Loaded { config, files })
+        Ok(Loaded {
+            config,
+            files,
+            places,
+        })
     }
 
     fn apply(&mut self, overrides: &Overrides) -> Result<(), ConfigError> {
@@ -139,6 +149,7 @@ impl Config {
         if let Some(format) = overrides.log_format {
             self.log.format = format;
         }
+        self.runtime.check().map_err(ConfigError::Merged)?;
         if self.root == self.state {
             let path = self.root.display();
             return Err(ConfigError::Merged(format!(
@@ -202,7 +213,7 @@ fn parse(path: &Path, text: &str) -> Result<Table, ConfigError> {
     text.parse().map_err(invalid)
 }
 
-fn line(text: &str, offset: usize) -> usize {
+pub(crate) fn line(text: &str, offset: usize) -> usize {
     1 + text
         .bytes()
         .take(offset)

@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use arc_swap::ArcSwap;
 use rustix::fs::{FlockOperation, flock};
 use skiff_cdi::Cdi;
 use skiff_cni::Cni;
 use skiff_config::Config;
 use skiff_image::Store as ImageStore;
 use skiff_signature::Policies;
-use skiff_spec::{Defaults, HostFeatures};
+use skiff_spec::HostFeatures;
 use skiff_streaming::Server as Streaming;
 use tokio::sync::watch;
 
@@ -19,6 +20,7 @@ use crate::cgroup_driver::Driver;
 use crate::container::image::Images;
 use crate::container::users::Users;
 use crate::events::Events;
+use crate::handler::Handlers;
 use crate::host::{Host, cgroup};
 use crate::layout::Layout;
 use crate::profile::seccomp::Programs;
@@ -73,8 +75,8 @@ pub enum StartError {
 
 /// What all RPCs share.
 pub struct Daemon {
-    /// The configuration.
-    pub config: Config,
+    /// The configuration that holds.
+    pub config: ArcSwap<Config>,
     /// Where things are.
     pub layout: Layout,
     /// Names the boot that processes belong to.
@@ -85,8 +87,8 @@ pub struct Daemon {
     pub cgroup_driver: Driver,
     /// What containers' specifications depend on.
     pub features: HostFeatures,
-    /// What containers start from.
-    pub defaults: Defaults,
+    /// What runtime handlers stand for.
+    pub handlers: ArcSwap<Handlers>,
     /// Images, as containers need them.
     pub images: Arc<dyn Images>,
     /// Whose signatures images need.
@@ -98,7 +100,7 @@ pub struct Daemon {
     /// Networks.
     pub cni: Cni,
     /// Devices that vendors describe.
-    pub cdi: Cdi,
+    pub cdi: ArcSwap<Cdi>,
     /// Where clients come for exec, attach and port forwarding.
     pub streaming: Streaming,
     /// Spare shims.
@@ -132,7 +134,8 @@ impl Daemon {
             cache_dir: config.root.join("cni"),
             timeout: config.network.plugin_timeout.duration(),
         })?;
-        let defaults = Defaults::try_from(&config.container)?;
+        let features = host.features();
+        let handlers = Handlers::new(&config, &features)?;
         // Looked at before the pool makes its own.
         let earlier_shims = list(&layout.shims())?;
         let pool = Pool::new(spawner, layout.shims(), config.runtime.spare_shims);
@@ -140,14 +143,14 @@ impl Daemon {
             boot_id: boot_id()?,
             cgroup_root: cgroup::ROOT.into(),
             cgroup_driver: Driver::new(config.cgroup_driver),
-            features: host.features(),
-            defaults,
+            features,
+            handlers: ArcSwap::from_pointee(handlers),
             images,
             signatures: Arc::new(Policies::open(signature_settings(&config))?),
             users: Users::default(),
             seccomp: Programs::new(host.kernel),
             cni,
-            cdi: Cdi::new(config.cdi.dirs.clone()),
+            cdi: ArcSwap::from_pointee(Cdi::new(config.cdi.dirs.clone())),
             streaming: Streaming::start(&streaming_settings(&config))?,
             pool,
             earlier_shims,
@@ -156,7 +159,7 @@ impl Daemon {
             events: Events::default(),
             stats: Stats::default(),
             recovered: watch::Sender::new(false),
-            config,
+            config: ArcSwap::from_pointee(config),
             layout,
         })
     }

@@ -20,7 +20,7 @@ use skiff_cri_server::profile::apparmor;
 use skiff_cri_server::shim::binary::Binary;
 use skiff_cri_server::stats::Stats;
 use skiff_cri_server::telemetry::Tracer;
-use skiff_cri_server::{recover, telemetry};
+use skiff_cri_server::{recover, reload, telemetry};
 use skiff_spec::AppArmor;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -92,19 +92,26 @@ fn main() -> ExitCode {
 }
 
 fn start(config: Option<PathBuf>, overrides: &Overrides) -> anyhow::Result<()> {
-    let config = Config::load(config.as_deref(), overrides)?.config;
-    telemetry::start(&config.log).context("start logging")?;
+    let loaded = Config::load(config.as_deref(), overrides)?;
+    let logging = telemetry::start(&loaded.config.log).context("start logging")?;
+    let source = reload::Source {
+        path: config,
+        overrides: overrides.clone(),
+        logging,
+    };
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .context("start the async runtime")?;
-    let result = runtime.block_on(serve(config));
+    let result = runtime.block_on(serve(loaded.config, source));
     // Pulls are cut short: the next daemon discards what they left.
     runtime.shutdown_background();
     result
 }
 
-async fn serve(config: Config) -> anyhow::Result<()> {
+async fn serve(config: Config, source: reload::Source) -> anyhow::Result<()> {
+    // Heeded from the first moment, since by itself it would be the end.
+    let hangups = signal(SignalKind::hangup()).context("listen for SIGHUP")?;
     // Files are made with the modes that are asked for, whatever the daemon was started with.
     rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     // Containers that share the host's PID namespace must not read passwords of registries, open
@@ -131,8 +138,9 @@ async fn serve(config: Config) -> anyhow::Result<()> {
     daemon.features.apparmor = load_apparmor(host.apparmor);
     let daemon = Arc::new(daemon);
     compile_default(&daemon);
+    tokio::spawn(reload::run(Arc::clone(&daemon), source, hangups));
     Stats::start(&daemon).context("start the threads that collect stats")?;
-    if let Some(address) = daemon.config.metrics.address {
+    if let Some(address) = daemon.config.load().metrics.address {
         let server = telemetry::server::Server::bind(address)?;
         tracing::info!(address = %server.address(), "metrics are served");
         tokio::spawn(server.serve(Arc::clone(&daemon), Arc::clone(&images)));
@@ -188,10 +196,9 @@ fn load_apparmor(enabled: bool) -> AppArmor {
 fn compile_default(daemon: &Arc<Daemon>) {
     let daemon = Arc::clone(daemon);
     tokio::spawn(async move {
-        let compiled = daemon
-            .seccomp
-            .runtime_default(&daemon.defaults.capabilities)
-            .await;
+        let handlers = daemon.handlers.load_full();
+        let capabilities = &handlers.default().defaults.capabilities;
+        let compiled = daemon.seccomp.runtime_default(capabilities).await;
         if let Err(error) = compiled {
             tracing::error!(
                 error = telemetry::chain(&error),

@@ -28,6 +28,8 @@ pub struct Cri {
     pub runtime: RuntimeServiceClient<Channel>,
     /// Images.
     pub image: ImageServiceClient<Channel>,
+    /// Handler of the pods that are run; empty for the default.
+    pub handler: String,
 }
 
 impl Cri {
@@ -41,6 +43,7 @@ impl Cri {
             runtime: RuntimeServiceClient::new(channel.clone())
                 .max_decoding_message_size(MESSAGE_LIMIT),
             image: ImageServiceClient::new(channel).max_decoding_message_size(MESSAGE_LIMIT),
+            handler: String::new(),
         })
     }
 
@@ -53,14 +56,14 @@ impl Cri {
         Ok(self.image.pull_image(request).await?.into_inner().image_ref)
     }
 
-    /// RunPodSandbox with the default handler, in a log directory made first, as a kubelet does.
+    /// RunPodSandbox, in a log directory made first, as a kubelet does.
     pub async fn run_pod(&mut self, config: &PodSandboxConfig) -> Result<String, Status> {
         if !config.log_directory.is_empty() {
             std::fs::create_dir_all(&config.log_directory)?;
         }
         let request = RunPodSandboxRequest {
             config: Some(config.clone()),
-            ..Default::default()
+            runtime_handler: self.handler.clone(),
         };
         Ok(self
             .runtime

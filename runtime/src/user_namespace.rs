@@ -21,7 +21,7 @@ mod belongings;
 mod unmapped;
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{Gid, Mode, OFlags, Uid};
@@ -186,6 +186,12 @@ impl UserNamespace {
         let fd = rustix::fs::open(path, flags, Mode::empty())
             .doing(|| format!("open user namespace {}", path.display()))?;
         Ok(Self { fd, mappings })
+    }
+
+    /// A path to it, good as long as this process holds it.
+    pub fn path(&self) -> PathBuf {
+        let fd = self.fd.as_raw_fd();
+        format!("/proc/{}/fd/{fd}", std::process::id()).into()
     }
 
     /// Its mappings.

@@ -54,6 +54,9 @@ pub enum CompileError {
         #[source]
         source: SeccompError,
     },
+    /// It says what the runtime-spec has no words for.
+    #[error("say it in words of the runtime-spec")]
+    Plain(#[source] serde_json::Error),
     /// The program could not be read back.
     #[error("export the program")]
     Export(#[source] std::io::Error),
@@ -106,7 +109,7 @@ pub fn compile(profile: &Profile, subject: &Subject) -> Result<Filter, CompileEr
 }
 
 /// The native architecture and then the others that the profile names.
-fn architectures(profile: &Profile) -> Result<Vec<Arch>, CompileError> {
+pub(crate) fn architectures(profile: &Profile) -> Result<Vec<Arch>, CompileError> {
     let native = Arch::native();
     let mut arches = vec![native];
     let mapped = profile

@@ -7,7 +7,7 @@
 //!
 //! Map: `profile` the document and its reading; `select` which rules apply to whom; `arch`
 //! architectures and their names; [`compile`] rules to a program; `newer` system calls that
-//! libseccomp does not know; [`runtime_default`] our own profile.
+//! libseccomp does not know; `plain` rules for a runtime that compiles them itself; [`runtime_default`] our own profile.
 //!
 //! Invariants: nothing a profile says is dropped in silence but what the formats say to ignore
 //! (unknown fields, system calls no kernel of this architecture has); the same profile for the
@@ -19,6 +19,7 @@ mod arch;
 mod compile;
 mod default;
 mod newer;
+mod plain;
 mod profile;
 mod select;
 

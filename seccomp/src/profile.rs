@@ -5,7 +5,7 @@
 //! `excludes`). A reader that took such a file for a plain one would allow what it excludes.
 
 use oci_spec::runtime::LinuxSeccomp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 
 /// Largest profile that is read, in bytes. Those in use have some ten thousand.
@@ -84,7 +84,7 @@ pub struct Profile {
 }
 
 /// What happens to a system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub enum Action {
     /// The thread is killed: an older name of [`Action::KillThread`].
     #[serde(rename = "SCMP_ACT_KILL")]
@@ -116,7 +116,7 @@ pub enum Action {
 }
 
 /// A flag of `seccomp(2)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Deserialize, Serialize)]
 pub(crate) enum Flag {
     #[serde(rename = "SECCOMP_FILTER_FLAG_LOG")]
     Log,
@@ -162,7 +162,7 @@ impl Rule {
 }
 
 /// A comparison of an argument of a system call.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Argument {
     pub(crate) index: u32,
@@ -173,7 +173,7 @@ pub(crate) struct Argument {
 }
 
 /// How an argument is compared.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub(crate) enum Operator {
     #[serde(rename = "SCMP_CMP_NE")]
     NotEqual,

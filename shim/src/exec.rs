@@ -3,12 +3,12 @@
 use std::os::fd::OwnedFd;
 
 use rustix::termios::Winsize;
-use skiff_runtime::Init;
 use skiff_shim_proto::message::{Failure, Reply};
 
 use crate::container::Ended;
 use crate::peers::{Answer, Asker};
 use crate::poll::{Key, Poll};
+use crate::process::Process;
 use crate::terminal::Terminal;
 
 /// One process that was asked for by an Exec, until its end is told.
@@ -20,7 +20,7 @@ pub(crate) struct Exec {
     pub(crate) container: Key,
     /// Who waits for its end.
     pub(crate) asker: Asker,
-    pub(crate) init: Init,
+    pub(crate) process: Process,
     /// The child still has something to say, and its status descriptor is watched.
     pub(crate) expects_news: bool,
     /// Why the child gave up.

@@ -7,9 +7,10 @@
 //!
 //! Map: `startup` from the first instruction to a spare; `shim` the event loop; `call` what can be
 //! asked, one call per file; `lifecycle` and `reap` what happens unasked; `container` (with its
-//! state machine and output), `bundle`, `exec` and `terminal` what runs; `attach` and `dial` what
+//! state machine and output), `bundle`, `exec` and `terminal` what runs; `external` containers that another runtime
+//! makes, `process` what both have; `attach` and `dial` what
 //! reaches it from outside; `pod` what it runs in;
-//! `stdio` whose its pipes are; `process_tree` finds and kills the descendants of an exec; `log` and `record` what is left on
+//! `pipes` and `stdio` its descriptors and whose they are; `process_tree` finds and kills the descendants of an exec; `log` and `record` what is left on
 //! disk; `poll`, `peers`, `listener`, `request` descriptors and connections; `sys` the system
 //! calls without a safe wrapper.
 //!
@@ -28,14 +29,17 @@ mod clock;
 mod container;
 mod dial;
 mod exec;
+mod external;
 mod failure;
 mod filter;
 mod lifecycle;
 mod listener;
 pub mod log;
 mod peers;
+mod pipes;
 mod pod;
 mod poll;
+mod process;
 pub mod process_tree;
 mod reap;
 mod record;

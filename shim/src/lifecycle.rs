@@ -10,7 +10,7 @@ use crate::container::{Action, Container, Ended, Exit, Input, Removal, State, st
 use crate::log::Stream;
 use crate::poll::Key;
 use crate::shim::Shim;
-use crate::{clock, failure, record, sys};
+use crate::{clock, failure, record};
 
 /// Exit code of a container whose command could not be reached for another reason than its own:
 /// what other runtimes report, too.
@@ -39,7 +39,7 @@ impl Shim {
 
     /// Takes a container one step on because of something that has happened to it. What does not
     /// fit its state any more is old news.
-    fn happened_to(&mut self, key: Key, input: Input) {
+    pub(crate) fn happened_to(&mut self, key: Key, input: Input) {
         let _ = self.advance(key, input);
     }
 
@@ -50,6 +50,7 @@ impl Shim {
             Action::AnswerStart => self.answer_start(key, None),
             Action::KillAll => self.kill_all(key),
             Action::Conclude => self.conclude(key),
+            Action::Remove if self.is_outside(key) => self.delete_outside(key),
             Action::Remove => {
                 let now = Instant::now();
                 if let Some(container) = self.containers.get_mut(&key) {
@@ -71,10 +72,13 @@ impl Shim {
         let Some(container) = self.containers.get_mut(&key).filter(|c| c.expects_news) else {
             return false;
         };
-        let progress = container.init.progress();
+        let Some(init) = container.process.own() else {
+            return false;
+        };
+        let progress = init.progress();
         if !matches!(progress, Ok(Progress::Building | Progress::Ready { .. })) {
+            self.poll.remove(init.status_fd());
             container.expects_news = false;
-            self.poll.remove(container.init.status_fd());
         }
         match progress {
             Ok(Progress::Building) => return false,
@@ -114,8 +118,18 @@ impl Shim {
         while self.container_news(key) {}
         if let Some(container) = self.containers.get_mut(&key) {
             container.ended = Some(ended);
-            if std::mem::take(&mut container.expects_news) {
-                self.poll.remove(container.init.status_fd());
+            if std::mem::take(&mut container.expects_news)
+                && let Some(init) = container.process.own()
+            {
+                self.poll.remove(init.status_fd());
+            }
+            // What comes of the command of another runtime says what this end means.
+            if container
+                .process
+                .external()
+                .is_some_and(|outsider| outsider.is_busy())
+            {
+                return;
             }
         }
         self.happened_to(key, Input::Died);
@@ -127,9 +141,13 @@ impl Shim {
         };
         if let Some(asker) = container.creator.take() {
             let reply = Reply::Created {
-                pid: container.init.pid(),
+                pid: container.process.pid(),
                 start_time: container.start_time,
-                took: container.init.timing().map(took),
+                took: container
+                    .process
+                    .own()
+                    .and_then(|init| init.timing())
+                    .map(took),
             };
             self.peers.answer(&self.poll, asker, Ok(reply));
         }
@@ -140,7 +158,10 @@ impl Shim {
             return;
         };
         container.let_go = Some(Instant::now());
-        if let Err(e) = container.init.start() {
+        let Some(init) = container.process.own() else {
+            return self.start_outside(key);
+        };
+        if let Err(e) = init.start() {
             self.give_up(key, failure::of(&e));
         }
     }
@@ -169,12 +190,17 @@ impl Shim {
 
     /// Kills everything in a container's cgroup, and its first process wherever it is.
     fn kill_all(&mut self, key: Key) {
-        let Some(container) = self.containers.get(&key) else {
+        let Some(container) = self.containers.get_mut(&key) else {
             return;
         };
         if container.ended.is_none() {
             // It can only have ended already.
-            let _ = sys::send_signal(container.init.pidfd(), libc::SIGKILL);
+            let _ = container.process.signal(libc::SIGKILL);
+        }
+        if !matches!(container.state, State::Stopped | State::Removing)
+            && let Some(outsider) = container.process.external()
+        {
+            outsider.kill_tool();
         }
         if let Err(e) = cgroup::kill_all(&container.cgroup) {
             let id = container.id.clone();
@@ -271,6 +297,11 @@ impl Shim {
         let Some(mut container) = self.containers.remove(&key) else {
             return;
         };
+        // Whoever is told that nothing is left may look.
+        container.bundle = None;
+        if let Some(outsider) = container.process.external() {
+            outsider.drop_bundle();
+        }
         if let Some(asker) = container.creator.take() {
             let failure = container.failure_to_create();
             self.peers.answer(&self.poll, asker, Err(failure));

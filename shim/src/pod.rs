@@ -8,6 +8,7 @@
 
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdir};
 use rustix::io::Errno;
@@ -18,7 +19,7 @@ use skiff_runtime::pod_init::{self, PodInit};
 use skiff_runtime::shm::Shm;
 use skiff_runtime::user_namespace::{IdMappings, Unmapped, UserNamespace};
 use skiff_runtime::{Namespaces, cgroup};
-use skiff_shim_proto::message::{self, Adopt, Failure};
+use skiff_shim_proto::message::{self, Adopt, ExternalRuntime, Failure};
 
 use crate::failure;
 
@@ -50,6 +51,8 @@ pub(crate) struct Pod {
     user_namespace: Option<UserNamespace>,
     init: Option<PodInit>,
     init_cgroup: Option<PathBuf>,
+    /// Who makes its containers; `None`: we.
+    pub(crate) external: Option<Arc<ExternalRuntime>>,
     /// Why containers cannot be run in it any more.
     pub(crate) broken: Option<String>,
 }
@@ -122,6 +125,7 @@ impl Spare {
             user_namespace,
             init: None,
             init_cgroup: adopt.init_cgroup.clone().filter(|_| adopt.shared_pid),
+            external: adopt.external.clone().map(Arc::from),
             broken: None,
         };
         let made = pod.make_outside(adopt);
@@ -292,6 +296,10 @@ impl Pod {
             namespace::unbind_network(path)?;
         }
         self.netns = None;
+        if let Some(runtime) = &self.external {
+            // What stays is removed by the daemon when this process has ended.
+            let _ = std::fs::remove_dir_all(&runtime.root);
+        }
         Ok(())
     }
 
@@ -436,6 +444,7 @@ mod tests {
             user_namespace: None,
             sysctls: BTreeMap::from([(sysctl.into(), "1".into())]),
             shm_size: USUAL_SHM,
+            external: None,
         }
     }
 

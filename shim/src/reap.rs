@@ -19,15 +19,18 @@ impl Shim {
     }
 
     fn reaped(&mut self, pid: i32, ended: Ended) {
+        if self.tool_ended(pid, ended) {
+            return;
+        }
         let container = self
             .containers
             .iter()
-            .find(|(_, c)| c.ended.is_none() && c.init.pid() == pid)
+            .find(|(_, c)| c.ended.is_none() && c.process.pid() == pid)
             .map(|(&key, _)| key);
         let exec = self
             .execs
             .iter()
-            .find(|(_, e)| e.ended.is_none() && e.init.pid() == pid)
+            .find(|(_, e)| e.ended.is_none() && e.process.pid() == pid)
             .map(|(&key, _)| key);
         if let Some(key) = container {
             self.container_ended(key, ended);
@@ -35,6 +38,8 @@ impl Shim {
             self.exec_ended(key, ended);
         } else if self.pod().is_ok_and(|pod| pod.init_pid() == Some(pid)) {
             self.pod_init_ended(pid, ended);
+        } else {
+            self.orphan_ended(pid, ended);
         }
     }
 
@@ -63,24 +68,30 @@ impl Shim {
         let Some(exec) = self.execs.get_mut(&key).filter(|exec| exec.expects_news) else {
             return;
         };
-        let failure = match exec.init.progress() {
-            Ok(Progress::Building | Progress::Ready { .. }) => return,
+        let Some(init) = exec.process.own() else {
+            return;
+        };
+        let progress = init.progress();
+        if matches!(progress, Ok(Progress::Building | Progress::Ready { .. })) {
+            return;
+        }
+        self.poll.remove(init.status_fd());
+        exec.expects_news = false;
+        let failure = match progress {
             Ok(Progress::Running {
                 console: Some(master),
             }) => exec
                 .connect(&self.poll, key, master)
                 .err()
                 .map(|e| failure::system("connect the terminal with its client", &e)),
-            Ok(Progress::Running { console: None }) => None,
             Ok(Progress::Failed(reason)) => Some(failure::of_child(&reason)),
+            Ok(_) => None,
             Err(e) => Some(failure::of(&e)),
         };
-        exec.expects_news = false;
-        self.poll.remove(exec.init.status_fd());
         if failure.is_some() {
             exec.failure = failure;
             // It exits by itself, or has to.
-            let _ = crate::sys::send_signal(exec.init.pidfd(), libc::SIGKILL);
+            let _ = exec.process.signal(libc::SIGKILL);
         }
     }
 
@@ -90,8 +101,10 @@ impl Shim {
         let Some(exec) = self.execs.get_mut(&key) else {
             return;
         };
-        if std::mem::take(&mut exec.expects_news) {
-            self.poll.remove(exec.init.status_fd());
+        if std::mem::take(&mut exec.expects_news)
+            && let Some(init) = exec.process.own()
+        {
+            self.poll.remove(init.status_fd());
         }
         exec.ended = Some(ended);
         exec.copy(&self.poll);

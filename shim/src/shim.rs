@@ -10,6 +10,7 @@ use crate::attach::Session;
 use crate::container::{CHUNK, Container, State};
 use crate::dial::Dial;
 use crate::exec::Exec;
+use crate::external::{Orphans, Tool};
 use crate::listener::Listener;
 use crate::log::Stream;
 use crate::peers::{Asker, Peers};
@@ -32,6 +33,9 @@ pub(crate) struct Shim {
     pub(crate) sessions: BTreeMap<Key, Session>,
     pub(crate) dials: BTreeMap<Key, Dial>,
     pub(crate) hunts: Vec<Hunted>,
+    /// Commands of another runtime under way, by their pids.
+    pub(crate) tools: BTreeMap<i32, Tool>,
+    pub(crate) orphans: Orphans,
     pub(crate) phase: Phase,
     /// Who waits for the pod to end.
     pub(crate) enders: Vec<Asker>,
@@ -98,6 +102,8 @@ impl Shim {
             sessions: BTreeMap::new(),
             dials: BTreeMap::new(),
             hunts: Vec::new(),
+            tools: BTreeMap::new(),
+            orphans: Orphans::default(),
             phase: Phase::Spare {
                 spare: parts.spare,
                 channel,
@@ -228,9 +234,9 @@ impl Shim {
             Call::Start { id } => self.start(asker, &id),
             Call::Exec(exec) => self.exec(asker, *exec, fds),
             Call::KillExec { exec_id } => self.kill_exec(asker, exec_id),
-            Call::Kill { id, signal, all } => self.kill(&id, signal, all),
+            Call::Kill { id, signal, all } => self.kill(asker, &id, signal, all),
             Call::Delete { id } => self.delete(asker, &id),
-            Call::Update(update) => self.update(&update),
+            Call::Update(update) => self.update(asker, &update),
             Call::Attach(attach) => self.attach(asker, &attach, fds),
             Call::Resize(resize) => self.resize(&resize),
             Call::Dial { port } => self.dial(asker, port),

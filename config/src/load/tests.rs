@@ -92,6 +92,18 @@ fn errors_name_file_line_and_key() {
             "f.toml:2: runtime.default_handler: \"a b\" is",
         ),
         (
+            "[runtime.handlers.'A']\npath = '/x'",
+            "f.toml:1: runtime.handlers.A: \"A\" is not a name",
+        ),
+        (
+            "[runtime.handlers.a]\npath = 'x'",
+            "f.toml:2: runtime.handlers.a.path: \"x\" is not an absolute",
+        ),
+        (
+            "[runtime.handlers.a.container]\ncni = ''",
+            "f.toml:2: runtime.handlers.a.container.cni: unknown field",
+        ),
+        (
             "[runtime]\nshim = 'bin/shim'",
             "f.toml:2: runtime.shim: bin/shim is neither",
         ),
@@ -318,4 +330,41 @@ fn tls_is_asked_for_whole_or_not_at_all() {
         assert!(error.contains(missing), "{error}");
     }
     load("certificate = '/c'\nkey = '/k'\nclient_ca = '/a'").unwrap();
+}
+
+#[test]
+fn a_handler_may_come_in_parts_and_is_judged_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let main = dir.path().join("skiff.toml");
+    let drop_ins = dir.path().join("skiff.toml.d");
+    std::fs::create_dir(&drop_ins).unwrap();
+    let load = || Config::load(Some(&main), &Overrides::default());
+    std::fs::write(&main, "[runtime.handlers.crun]\narguments = ['--debug']").unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(
+        error.contains("runtime.handlers.crun: arguments is for another runtime"),
+        "{error}"
+    );
+    std::fs::write(
+        drop_ins.join("1.toml"),
+        "[runtime.handlers.crun]\npath = '/bin/crun'",
+    )
+    .unwrap();
+    let runtime = load().unwrap().config.runtime;
+    let handler = runtime.handlers.first_key_value().unwrap().1;
+    assert_eq!(handler.arguments, ["--debug"]);
+    assert_eq!(
+        handler.path.as_ref().unwrap().as_path(),
+        Path::new("/bin/crun")
+    );
+    std::fs::write(
+        drop_ins.join("2.toml"),
+        "[runtime.handlers.skiff]\nprivileged = false",
+    )
+    .unwrap();
+    let error = load().unwrap_err().to_string();
+    assert!(
+        error.contains("runtime.handlers.skiff: is the name of the default"),
+        "{error}"
+    );
 }

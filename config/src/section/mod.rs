@@ -2,6 +2,7 @@
 
 mod cdi;
 mod container;
+mod handler;
 mod image;
 mod log;
 mod metrics;
@@ -13,6 +14,7 @@ mod tracing;
 
 pub use cdi::Cdi;
 pub use container::Container;
+pub use handler::{AbsolutePath, Handler, HandlerName, Overrides as ContainerOverrides};
 pub use image::Image;
 pub use log::{Log, LogFormat, LogLevel};
 pub use metrics::Metrics;

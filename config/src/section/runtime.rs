@@ -1,22 +1,40 @@
 //! `[runtime]`: how pods are run.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
+
+use super::{Handler, HandlerName};
 
 /// How pods are run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Runtime {
     /// Name that a RuntimeClass may use for the built-in runtime, beside the empty one.
-    #[serde(deserialize_with = "handler_name")]
-    pub default_handler: String,
+    pub default_handler: HandlerName,
     /// The shim's program.
     pub shim: Shim,
     /// Shims kept ready for the next pods.
     #[serde(deserialize_with = "spare_shims")]
     pub spare_shims: usize,
+    /// What further names stand for.
+    pub handlers: BTreeMap<HandlerName, Handler>,
+}
+
+impl Runtime {
+    /// What cannot be meant, of tables whose parts may come from several files.
+    pub(crate) fn check(&self) -> Result<(), String> {
+        for (name, handler) in &self.handlers {
+            let wrong = |why| format!("runtime.handlers.{name}: {why}");
+            if *name == self.default_handler {
+                return Err(wrong("is the name of the default handler".into()));
+            }
+            handler.check().map_err(wrong)?;
+        }
+        Ok(())
+    }
 }
 
 /// Most shims that may be kept ready: each is a process with three namespaces.
@@ -25,9 +43,10 @@ const MAX_SPARE_SHIMS: usize = 64;
 impl Default for Runtime {
     fn default() -> Self {
         Self {
-            default_handler: "skiff".into(),
+            default_handler: HandlerName::default(),
             shim: Shim::default(),
             spare_shims: 4,
+            handlers: BTreeMap::new(),
         }
     }
 }
@@ -65,23 +84,6 @@ impl<'de> Deserialize<'de> for Shim {
         );
         Err(D::Error::custom(message))
     }
-}
-
-/// The names a RuntimeClass may have as handler: a DNS label (Kubernetes, RuntimeClass).
-fn handler_name<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D::Error> {
-    let name = String::deserialize(deserializer)?;
-    let plain = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
-    let edge = |c: char| c != '-';
-    if (1..=63).contains(&name.len())
-        && name.chars().all(plain)
-        && name.starts_with(edge)
-        && name.ends_with(edge)
-    {
-        return Ok(name);
-    }
-    Err(D::Error::custom(format!(
-        "{name:?} is not a name of 1 to 63 letters a-z, digits and -"
-    )))
 }
 
 fn spare_shims<'de, D: Deserializer<'de>>(deserializer: D) -> Result<usize, D::Error> {

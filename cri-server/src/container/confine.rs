@@ -1,6 +1,5 @@
 //! The security profiles that a container asks for, found before it is made.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use oci_spec::runtime::{Capabilities, Spec};
@@ -8,6 +7,7 @@ use skiff_cri::v1::ContainerConfig;
 use skiff_spec::{Profile, SpecError, apparmor_profile, seccomp_profile};
 
 use crate::daemon::Daemon;
+use crate::handler::Handler;
 use crate::profile::ProfileError;
 use crate::profile::apparmor::check_loaded;
 use crate::profile::seccomp::Program;
@@ -34,17 +34,24 @@ impl From<ProfileError> for Unconfinable {
 }
 
 /// The container's seccomp program, for the capabilities of its specification; `None` when it is
-/// not confined. Its AppArmor profile is in the specification and is loaded.
+/// not confined. Its AppArmor profile is in the specification and is loaded. Another runtime makes
+/// its programs itself: for one the profile is put into the specification.
 pub(super) async fn confine(
     daemon: &Daemon,
+    handler: &Handler,
     config: &ContainerConfig,
-    spec: &Spec,
+    spec: &mut Spec,
 ) -> Result<Option<Arc<Program>>, Unconfinable> {
     let linux = config.linux.as_ref();
     let context = linux.and_then(|linux| linux.security_context.as_ref());
     if let Profile::Localhost(name) = apparmor_profile(context, &daemon.features)? {
         check_loaded(&name)?;
     }
+    let path = match seccomp_profile(context, &daemon.features)? {
+        Profile::Unconfined => return Ok(None),
+        Profile::RuntimeDefault => handler.seccomp_profile.clone(),
+        Profile::Localhost(path) => Some(path.into()),
+    };
     let capabilities = spec
         .process()
         .as_ref()
@@ -53,9 +60,15 @@ pub(super) async fn confine(
     let none = Capabilities::new();
     let bounding = bounding.unwrap_or(&none);
     let programs = &daemon.seccomp;
-    Ok(match seccomp_profile(context, &daemon.features)? {
-        Profile::Unconfined => None,
-        Profile::RuntimeDefault => Some(programs.runtime_default(bounding).await?),
-        Profile::Localhost(path) => Some(programs.localhost(Path::new(&path), bounding).await?),
-    })
+    if handler.external.is_some() {
+        let plain = programs.plain(path.as_deref(), bounding).await?;
+        if let Some(linux) = spec.linux_mut() {
+            linux.set_seccomp(Some(plain));
+        }
+        return Ok(None);
+    }
+    Ok(Some(match path {
+        None => programs.runtime_default(bounding).await?,
+        Some(path) => programs.localhost(&path, bounding).await?,
+    }))
 }

@@ -33,6 +33,7 @@ use super::view::Facts;
 use super::volumes::OwnVolumes;
 use crate::cgroup;
 use crate::daemon::Daemon;
+use crate::handler::Handler;
 use crate::host::cdi;
 use crate::id::Id;
 use crate::profile::seccomp::Program;
@@ -47,6 +48,8 @@ pub struct Plan {
     pub id: Id,
     /// The request.
     pub config: cri::ContainerConfig,
+    /// What its pod's runtime handler stands for.
+    pub handler: Arc<Handler>,
     /// The configuration of its pod.
     pub pod_config: Arc<crate::pod::Facts>,
     /// Its pod as it is.
@@ -95,6 +98,7 @@ struct Held {
 
 struct Recorded {
     image: Arc<Image>,
+    handler: Arc<Handler>,
     volumes: ImageVolumes,
     record: ContainerRecord,
     config: cri::ContainerConfig,
@@ -191,6 +195,7 @@ impl Held {
         match recorded {
             Ok((record, birth)) => Ok(Recorded {
                 image: self.image,
+                handler: self.plan.handler,
                 volumes: self.volumes,
                 record,
                 config: birth.request.0,
@@ -226,7 +231,8 @@ impl Held {
             .and_then(|linux| linux.security_context.as_ref());
         let user =
             resolve_user(context, &image.config.user, &files).map_err(|e| plan.refused(e))?;
-        devices.cdi = cdi::injection(&daemon.cdi, config, &user).map_err(|e| plan.refused(e))?;
+        devices.cdi =
+            cdi::injection(&daemon.cdi.load(), config, &user).map_err(|e| plan.refused(e))?;
         let image_config = image_config(image);
         let stop_signal =
             skiff_spec::signal::stop_signal(config, &image_config).map_err(|e| plan.refused(e))?;
@@ -242,10 +248,14 @@ impl Held {
             cgroups_path: &Path::new("/").join(&cgroups_path),
             target_pid: plan.target_pid,
             devices: &devices,
-            defaults: &daemon.defaults,
+            defaults: &plan.handler.defaults,
             host: &daemon.features,
         };
         let mut spec = container_spec(&input).map_err(|e| plan.refused(e))?;
+        plan.handler
+            .check_mounts(config)
+            .map_err(|e| plan.refused(e))?;
+        plan.handler.annotate(&mut spec, &plan.pod_config.config);
         OwnVolumes::of(image, config)
             .and_then(|own| own.mount(daemon, &plan.id, &mut spec, &plan.pod_config.config))
             .map_err(|e| plan.refused(e))?;
@@ -326,7 +336,8 @@ fn new_record(
 
 impl Recorded {
     async fn confine(mut self, daemon: &Daemon) -> Result<Self, ContainerError> {
-        let error = match confine(daemon, &self.config, &self.spec).await {
+        let confined = confine(daemon, &self.handler, &self.config, &mut self.spec).await;
+        let error = match confined {
             Ok(program) => {
                 self.program = program;
                 return Ok(self);
@@ -452,7 +463,7 @@ impl Prepared {
 
 /// The configured length of log entries, unless it is the usual one.
 fn log_entry(daemon: &Daemon) -> Option<NonZeroUsize> {
-    let size = daemon.config.container.log_entry_size.bytes();
+    let size = daemon.config.load().container.log_entry_size.bytes();
     let size = usize::try_from(size).ok().and_then(NonZeroUsize::new);
     size.filter(|size| *size != LOG_ENTRY)
 }

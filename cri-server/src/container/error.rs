@@ -34,6 +34,18 @@ pub enum ContainerError {
         #[source]
         source: ProfileError,
     },
+    /// The handler of its pod makes no containers for it.
+    #[error("create container {name}: the runtime handler {handler:?} of pod {pod} {why}")]
+    Handler {
+        /// Its name in the pod.
+        name: String,
+        /// The pod.
+        pod: Id,
+        /// The handler that the pod was made with.
+        handler: String,
+        /// Why not.
+        why: &'static str,
+    },
     /// The pod takes no containers.
     #[error("create container {name}: pod {pod} is not ready{reason}")]
     PodNotReady {

@@ -93,6 +93,7 @@ fn container(error: &ContainerError) -> Code {
         ContainerError::NoImage { .. } => Code::NotFound,
         ContainerError::ImageVolume { .. } | ContainerError::Signature { .. } => Code::Unknown,
         ContainerError::PodNotReady { .. }
+        | ContainerError::Handler { .. }
         | ContainerError::Profile { .. }
         | ContainerError::Denied { .. } => Code::FailedPrecondition,
         ContainerError::ExecTimeout { .. } => Code::DeadlineExceeded,

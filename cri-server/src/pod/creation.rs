@@ -11,6 +11,7 @@ use super::task::{Answer, Creation, Done, PodTask, Slot};
 use crate::container::create::Plan;
 use crate::container::state::Event;
 use crate::container::{ContainerError, ContainerView, Facts, State};
+use crate::handler::Handler;
 use crate::id::Id;
 use crate::telemetry::Timeline;
 
@@ -108,8 +109,16 @@ impl PodTask {
                 return;
             }
         };
+        let handler = match self.handler(&config) {
+            Ok(handler) => handler,
+            Err(error) => {
+                let _ = answer.send(Err(Arc::new(error)));
+                return;
+            }
+        };
         let plan = Plan {
             id: id.clone(),
+            handler,
             pod_config: Arc::clone(self.handle.facts()),
             pod: self.pod_facts(),
             cgroup_parent: self.record.cgroup_parent.clone(),
@@ -125,6 +134,24 @@ impl PodTask {
         });
         let daemon = Arc::clone(&self.daemon);
         self.begin(async move { Done::Created(id, plan.run(&daemon, &client).await) });
+    }
+
+    /// What its handler stands for now; the runtime must be the one that the pod was made for.
+    fn handler(&self, config: &cri::ContainerConfig) -> Result<Arc<Handler>, ContainerError> {
+        let asked = &self.handle.facts().runtime_handler;
+        let handlers = self.daemon.handlers.load();
+        let failed = |why| ContainerError::Handler {
+            name: config.metadata.clone().unwrap_or_default().name,
+            pod: self.record.id.clone(),
+            handler: asked.clone(),
+            why,
+        };
+        let handler = handlers.find(asked);
+        let handler = handler.ok_or_else(|| failed("is not configured any more"))?;
+        if handler.external.is_some() != self.record.external.is_some() {
+            return Err(failed("stands for another runtime now"));
+        }
+        Ok(Arc::clone(handler))
     }
 
     fn pod_facts(&self) -> PodFacts {

@@ -51,7 +51,7 @@ pub enum PodError {
         holder: Id,
     },
     /// There is no such runtime handler.
-    #[error("runtime_handler: {asked:?} is not known; there are \"\" and {known:?}")]
+    #[error("runtime_handler: {asked:?} is not known; there are {known}")]
     UnknownHandler {
         /// What the request names.
         asked: String,

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use skiff_cri::v1 as cri;
+use skiff_shim_proto::message::ExternalRuntime;
 
 use super::state::{Denied, Event, State, step};
 use crate::id::Id;
@@ -25,6 +26,9 @@ pub struct PodRecord {
     pub created_at: i64,
     /// The runtime handler of the request.
     pub runtime_handler: String,
+    /// The other runtime that its containers are made by, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub external: Option<ExternalRuntime>,
     /// Its shim.
     pub shim: ShimRecord,
     /// First process of its PID namespace, when its containers share one or its scope needs it.

@@ -26,6 +26,7 @@ use super::view::Facts;
 use crate::cgroup;
 use crate::cgroup_driver::Place;
 use crate::daemon::Daemon;
+use crate::handler::Handler;
 use crate::shim::Shim;
 use crate::shim::pool::Kind;
 use crate::telemetry::{NetworkOperation, Phase, Timeline};
@@ -57,11 +58,13 @@ pub struct Started {
 
 impl Plan {
     /// Checks a request.
-    pub fn new(daemon: &Daemon, facts: Arc<Facts>) -> Result<Self, SpecError> {
+    pub fn new(daemon: &Daemon, facts: Arc<Facts>, handler: &Handler) -> Result<Self, SpecError> {
         let config = &facts.config;
         check_sandbox(config, &daemon.features)?;
+        handler.check(config)?;
         let namespaces = pod_namespaces(config)?;
         check_user_namespace(namespaces.user.as_ref(), &daemon.features)?;
+        handler.check_user_namespace(&namespaces)?;
         let user_namespace = namespaces.user.map(|user| {
             let mapping = user.mapping()?;
             Ok::<_, SpecError>(UserNamespace {
@@ -69,7 +72,7 @@ impl Plan {
                 gid_mappings: vec![mapping],
             })
         });
-        let sysctls = pod_sysctls(config, &daemon.config.container.default_sysctls)?;
+        let sysctls = pod_sysctls(config, &handler.sysctls)?;
         let requested = config
             .linux
             .as_ref()
@@ -98,7 +101,8 @@ impl Plan {
             init_cgroup: (!driver.needs_init()).then_some(init_cgroup),
             user_namespace: user_namespace.transpose()?,
             sysctls,
-            shm_size: daemon.config.container.shm_size.bytes(),
+            shm_size: handler.shm_size,
+            external: handler.external_for(&facts.id).map(Box::new),
         };
         Ok(Self {
             facts,
@@ -162,6 +166,7 @@ impl Taken {
             id: facts.id.clone(),
             created_at: facts.created_at,
             runtime_handler: facts.runtime_handler.clone(),
+            external: plan.adopt.external.as_deref().cloned(),
             shim: ShimRecord {
                 id: shim.id.clone(),
                 process: shim.process.id,

@@ -34,6 +34,8 @@ pub struct Remains {
     pub running: Vec<Id>,
     /// Where its network namespace is bound, for which CNI plugins may hold something.
     pub netns: Option<PathBuf>,
+    /// What another runtime knows of its containers.
+    pub runtime_state: Option<PathBuf>,
     /// Cgroups whose processes the shim's end must leave empty.
     pub cgroups: Vec<PathBuf>,
 }
@@ -52,6 +54,10 @@ impl Remains {
             process: lives.then_some(record.shim.process),
             running: Vec::new(),
             netns: record.netns.clone(),
+            runtime_state: record
+                .external
+                .as_ref()
+                .map(|external| external.root.clone()),
             cgroups: lives.then_some(own).into_iter().collect(),
         }
     }
@@ -97,6 +103,10 @@ pub async fn give_back(daemon: &Daemon, mut remains: Remains) -> Result<(), PodE
         source,
     })?;
     bury(&remains.id, &remains.cgroups).await?;
+    if let Some(path) = remains.runtime_state {
+        // A shim that has ended in peace has removed it.
+        let _ = std::fs::remove_dir_all(path);
+    }
     if let Some(path) = remains.netns {
         netns::remove(&path).map_err(|source| PodError::File {
             action: "unbind network namespace",

@@ -13,7 +13,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use oci_spec::runtime::Capabilities;
+use oci_spec::runtime::{Capabilities, LinuxSeccomp};
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use skiff_seccomp::{Profile, Subject, compile, runtime_default};
 use skiff_shim_proto::message::{Seccomp, SeccompListener};
@@ -133,6 +133,31 @@ impl Programs {
         }
         let known = Arc::clone(&self.known);
         blocking(move || keep(&known, key, &source.name, &source.profile, &subject)).await
+    }
+
+    /// The same in words of the runtime-spec, for another runtime: our own profile, or one in a
+    /// file.
+    pub async fn plain(
+        &self,
+        path: Option<&Path>,
+        bounding: &Capabilities,
+    ) -> Result<LinuxSeccomp, ProfileError> {
+        let failed = |name: &str| {
+            let name = name.to_owned();
+            move |source| ProfileError::Compile { name, source }
+        };
+        match path {
+            None => {
+                let profile = runtime_default();
+                let subject = self.subject(bounding, profile);
+                profile.plain(&subject).map_err(failed(DEFAULT))
+            }
+            Some(path) => {
+                let source = self.source(path).await?;
+                let subject = self.subject(bounding, &source.profile);
+                source.profile.plain(&subject).map_err(failed(&source.name))
+            }
+        }
     }
 
     async fn source(&self, path: &Path) -> Result<Arc<Source>, ProfileError> {

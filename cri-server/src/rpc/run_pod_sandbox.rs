@@ -7,6 +7,7 @@ use skiff_cri::v1::{PodSandboxMetadata, RunPodSandboxRequest, RunPodSandboxRespo
 use super::RpcError;
 use crate::clock;
 use crate::daemon::Daemon;
+use crate::handler::Handler;
 use crate::id::Id;
 use crate::pod::start::{Plan, refused};
 use crate::pod::{Facts, PodError, PodHandle, State, task};
@@ -21,7 +22,7 @@ pub async fn handle(
 ) -> Result<RunPodSandboxResponse, RpcError> {
     let config = request.config.ok_or(RpcError::missing("config"))?;
     check_metadata(config.metadata.as_ref())?;
-    check_handler(daemon, &request.runtime_handler)?;
+    let handler = find_handler(daemon, &request.runtime_handler)?;
     daemon.ready().await;
     let facts = Arc::new(Facts {
         id: Id::random().map_err(|e| Arc::new(PodError::Id(e)))?,
@@ -29,7 +30,7 @@ pub async fn handle(
         runtime_handler: request.runtime_handler,
         created_at: clock::now(),
     });
-    let plan = Plan::new(daemon, Arc::clone(&facts))
+    let plan = Plan::new(daemon, Arc::clone(&facts), &handler)
         .map_err(|e| Arc::new(refused(&facts.metadata(), e)))?;
     let (pod, inbox) = PodHandle::new(Arc::clone(&facts));
     let pod = match daemon.store.claim(pod.name(), &pod) {
@@ -98,11 +99,13 @@ fn check_metadata(metadata: Option<&PodSandboxMetadata>) -> Result<(), RpcError>
     Ok(())
 }
 
-fn check_handler(daemon: &Daemon, asked: &str) -> Result<(), RpcError> {
-    let known = &daemon.config.runtime.default_handler;
-    if asked.is_empty() || asked == known {
-        return Ok(());
+fn find_handler(daemon: &Daemon, asked: &str) -> Result<Arc<Handler>, RpcError> {
+    let handlers = daemon.handlers.load();
+    if let Some(handler) = handlers.find(asked) {
+        return Ok(Arc::clone(handler));
     }
-    let (asked, known) = (asked.to_owned(), known.clone());
+    let known = handlers.all().map(|(name, _)| format!("{name:?}"));
+    let known = known.collect::<Vec<_>>().join(", ");
+    let asked = asked.to_owned();
     Err(Arc::new(PodError::UnknownHandler { asked, known }).into())
 }

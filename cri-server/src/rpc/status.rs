@@ -14,19 +14,14 @@ use crate::daemon::Daemon;
 
 /// Answers from memory; never waits.
 pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusResponse, RpcError> {
-    let features = RuntimeHandlerFeatures {
-        recursive_read_only_mounts: daemon.features.recursive_read_only,
-        user_namespaces: daemon.features.user_namespaces.is_ok(),
-    };
-    // The default handler has the empty name; the same runtime can be asked for by name.
-    let names = [String::new(), daemon.config.runtime.default_handler.clone()];
-    let runtime_handlers = names
-        .into_iter()
-        .map(|name| RuntimeHandler {
-            name,
-            features: Some(features),
-        })
-        .collect();
+    let handlers = daemon.handlers.load();
+    let runtime_handlers = handlers.all().map(|(name, handler)| RuntimeHandler {
+        name: name.to_owned(),
+        features: Some(RuntimeHandlerFeatures {
+            recursive_read_only_mounts: handler.features.recursive_read_only,
+            user_namespaces: handler.features.user_namespaces,
+        }),
+    });
     Ok(StatusResponse {
         status: Some(RuntimeStatus {
             conditions: vec![runtime_ready(daemon), network_ready(daemon)],
@@ -36,7 +31,7 @@ pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusRes
         } else {
             BTreeMap::new()
         },
-        runtime_handlers,
+        runtime_handlers: runtime_handlers.collect(),
         features: Some(RuntimeFeatures {
             supplemental_groups_policy: true,
             user_namespaces_host_network: daemon.features.user_namespaces.is_ok(),

@@ -93,7 +93,7 @@ impl Default for Stats {
 impl Stats {
     /// Starts the threads for a daemon that has these stats. They end with it.
     pub fn start(daemon: &Arc<Daemon>) -> io::Result<()> {
-        let interval = daemon.config.stats.interval.duration();
+        let interval = daemon.config.load().stats.interval.duration();
         let spawn = |name: &str, round: fn(&Daemon)| {
             let daemon = Arc::downgrade(daemon);
             let thread = thread::Builder::new().name(name.into());

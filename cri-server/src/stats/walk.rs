@@ -50,7 +50,7 @@ impl Walk {
 /// Walks all containers that are due, and forgets those that are not there any more.
 pub(super) fn round(daemon: &Daemon) {
     let stats = &daemon.stats;
-    let idle = daemon.config.stats.interval.duration() * IDLE_INTERVALS;
+    let idle = daemon.config.load().stats.interval.duration() * IDLE_INTERVALS;
     let with_open = stats.metrics_wanted();
     let mut seen: HashSet<Id> = HashSet::new();
     let mut owed = Duration::ZERO;

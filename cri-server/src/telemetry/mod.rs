@@ -11,9 +11,11 @@ pub mod trace;
 
 use std::error::Error;
 
-use skiff_config::{Log, LogFormat};
-use tracing_subscriber::EnvFilter;
+use skiff_config::{Log, LogFormat, LogLevel};
 use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Registry, reload};
 
 pub use histogram::Histogram;
 pub use metrics::{Metrics, NetworkOperation};
@@ -50,10 +52,46 @@ impl Telemetry {
     }
 }
 
+/// The daemon's log, whose level can be changed.
+#[derive(Clone)]
+pub struct Logging(reload::Handle<EnvFilter, Registry>);
+
+impl Logging {
+    /// From now on only messages of this importance and more.
+    pub fn set_level(&self, level: LogLevel) -> Result<(), LoggingError> {
+        Ok(self.0.reload(filter(level)?)?)
+    }
+}
+
+/// Why the log cannot be had as it is wanted.
+#[derive(Debug, thiserror::Error)]
+pub enum LoggingError {
+    /// No filter for the level.
+    #[error("make a filter of messages")]
+    Filter(#[from] ParseError),
+    /// There is no log any more.
+    #[error("change the filter of messages")]
+    Change(#[from] reload::Error),
+}
+
 /// Starts logging. The level is that of the daemon's own crates; libraries speak up from
 /// warnings on.
-pub fn start(log: &Log) -> Result<(), ParseError> {
-    let level = log.level.as_str();
+pub fn start(log: &Log) -> Result<Logging, LoggingError> {
+    let (filter, handle) = reload::Layer::new(filter(log.level)?);
+    let lines = tracing_subscriber::fmt::layer()
+        .with_writer(std::io::stderr)
+        .with_target(false)
+        .with_ansi(false);
+    let registry = tracing_subscriber::registry().with(filter);
+    match log.format {
+        LogFormat::Text => registry.with(lines).init(),
+        LogFormat::Json => registry.with(lines.json().flatten_event(true)).init(),
+    }
+    Ok(Logging(handle))
+}
+
+fn filter(level: LogLevel) -> Result<EnvFilter, ParseError> {
+    let level = level.as_str();
     let mut filter = String::from("warn");
     for crate_name in [
         "skiffd",
@@ -64,16 +102,7 @@ pub fn start(log: &Log) -> Result<(), ParseError> {
     ] {
         filter.push_str(&format!(",{crate_name}={level}"));
     }
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::try_new(filter)?)
-        .with_writer(std::io::stderr)
-        .with_target(false)
-        .with_ansi(false);
-    match log.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
-    Ok(())
+    EnvFilter::try_new(filter)
 }
 
 /// An error with its causes in one line. A cause that the line has already told is left out: some

@@ -124,6 +124,22 @@ pub struct Adopt {
     pub sysctls: BTreeMap<String, String>,
     /// Size of the pod's /dev/shm in bytes; unused with `host_ipc`.
     pub shm_size: u64,
+    /// Who makes the pod's containers and execs; `None`: the shim itself.
+    #[serde(default)]
+    pub external: Option<Box<ExternalRuntime>>,
+}
+
+/// Another OCI runtime, called by its command line, that of runc.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ExternalRuntime {
+    /// Its program.
+    pub path: PathBuf,
+    /// Arguments before the command.
+    #[serde(default)]
+    pub arguments: Vec<String>,
+    /// Directory of the pod's own, made and removed by the shim, in which the runtime keeps what
+    /// it knows of the containers (`--root`).
+    pub root: PathBuf,
 }
 
 /// A pod's user namespace: how its ids read on the host. Root (id 0) is mapped. The
@@ -169,7 +185,8 @@ pub struct Create {
     #[serde(default)]
     pub stdin_once: bool,
     /// The filter of all its processes, those of execs included; `spec.linux.seccomp` is not
-    /// used. `None`: no filter.
+    /// used. `None`: no filter. In a pod of another runtime it is the other way round: the
+    /// specification has the profile, and there is no program.
     #[serde(default)]
     pub seccomp: Option<Seccomp>,
     /// Where the shim writes the [`ExitRecord`] when the container ends, before it tells anyone.

@@ -232,16 +232,27 @@ fn merge(whole: MountAttr, top: MountAttr) -> MountAttr {
 /// points and devices may have to be made in it: see [`finish`].
 pub(crate) fn attach(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
     let target = target::open(mount, root)?;
+    let done = attach_over(mount, target.as_fd(), root);
+    sys::fd::leave_to_exec(target);
+    done
+}
+
+/// Attaches a mount over `target`, which lies inside `root`.
+pub(crate) fn attach_over(
+    mount: &Mount,
+    target: BorrowedFd<'_>,
+    root: BorrowedFd<'_>,
+) -> Result<(), Error> {
     let doing = || format!("mount at {}", mount.destination.display());
-    let done = match &mount.what {
+    match &mount.what {
         What::Tree(tree) | What::Dev(tree) | What::Image { tree, part: None } => {
-            attach_tree(tree.as_fd(), target.as_fd()).doing(doing)
+            attach_tree(tree.as_fd(), target).doing(doing)
         }
         What::Image {
             tree,
             part: Some(part),
         } => image::only_part(tree.as_fd(), part.as_fd(), root)
-            .and_then(|part| attach_tree(part.as_fd(), target.as_fd()))
+            .and_then(|part| attach_tree(part.as_fd(), target))
             .doing(doing),
         What::New { kind, source } => {
             let mut flags = mount.options.mount_flags();
@@ -255,12 +266,10 @@ pub(crate) fn attach(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
                 )
             })?;
             let data = (!data.is_empty()).then_some(data.as_c_str());
-            rustix::mount::mount(source, path::of_fd(target.as_fd()), kind, flags, data)
+            rustix::mount::mount(source, path::of_fd(target), kind, flags, data)
                 .doing(|| format!("mount {kind} at {}", mount.destination.display()))
         }
-    };
-    sys::fd::leave_to_exec(target);
-    done
+    }
 }
 
 /// The rest of a mount's options, once everything inside of it is made.

@@ -1,18 +1,20 @@
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use rustix::pipe::{PipeFlags, pipe_with};
 use skiff_runtime::seccomp::Filter;
-use skiff_runtime::{ImageVolume, Init, Stdio, cgroup, create, may_trace};
-use skiff_shim_proto::message::{Create, Failure, FailureKind, LOG_ENTRY, Rootfs};
+use skiff_runtime::{ImageVolume, Init, cgroup, create, may_trace};
+use skiff_shim_proto::message::{self, Create, Failure, FailureKind, LOG_ENTRY, Rootfs};
 
 use crate::bundle::Bundle;
 use crate::container::{Container, Output, State};
 use crate::failure;
-use crate::log::{Log, Stream};
+use crate::log::Log;
 use crate::peers::Asker;
+use crate::pipes::Pipes;
 use crate::pod::{Pod, has_own_pid_namespace};
 use crate::poll::{Ready, Source};
+use crate::process::Process;
 use crate::shim::{Now, Shim};
 use crate::stdio::Users;
 use crate::{filter, process_tree, sys};
@@ -21,6 +23,10 @@ impl Shim {
     /// Builds a container. Answered when the child has built it or given up.
     pub(crate) fn create(&mut self, asker: Asker, create: Create, fds: Vec<OwnedFd>) -> Now {
         self.check_create(&create)?;
+        if let Some(runtime) = &self.pod()?.external {
+            let runtime = Arc::clone(runtime);
+            return self.create_outside(asker, create, &runtime);
+        }
         let filter = filter::take(&create, fds)?;
         let bundle = Bundle::make(self.run_dir.path(), &create.id, &create.spec)?;
         let pod = self.pod()?;
@@ -44,7 +50,7 @@ impl Shim {
         let start_time = start_time(&init)?;
         let key = self.new_key();
         let mut output = Output::new(log);
-        let terminal = pipes.output.is_none();
+        let terminal = pipes.is_terminal();
         let mut watched = self
             .poll
             .add(init.status_fd(), Source::Progress(key), Ready::IN);
@@ -57,7 +63,7 @@ impl Shim {
             may_trace: create.spec.process().as_ref().is_some_and(may_trace),
             id: create.id,
             state: State::Creating,
-            init,
+            process: Process::Own(init),
             start_time,
             expects_news,
             cgroup: create.cgroup,
@@ -65,8 +71,8 @@ impl Shim {
             output,
             users,
             filter,
-            _bundle: bundle,
-            stdin: pipes.stdin.take().map(|(_, writer)| writer),
+            bundle,
+            stdin: pipes.take_stdin(),
             stdin_once: create.stdin_once,
             terminal,
             reads_terminal: create.stdin,
@@ -138,23 +144,7 @@ fn clone(
     null: &OwnedFd,
     pipes: &Pipes,
 ) -> Result<Init, Failure> {
-    let rootfs = match &wanted.rootfs {
-        Rootfs::Overlay { lower, upper, work } => skiff_runtime::Rootfs::Overlay {
-            lower: lower.clone(),
-            upper: upper.clone(),
-            work: work.clone(),
-        },
-        Rootfs::Directory(path) => skiff_runtime::Rootfs::Directory(path.clone()),
-    };
-    let images = wanted
-        .images
-        .iter()
-        .map(|(destination, image)| ImageVolume {
-            destination: destination.clone(),
-            layers: image.layers.clone(),
-            sub_path: image.sub_path.clone(),
-        });
-    let images: Vec<_> = images.collect();
+    let (rootfs, images) = (rootfs(wanted), images(wanted));
     let stdio = pipes.stdio(null);
     let mut arguments =
         skiff_runtime::Create::new(&wanted.id, &wanted.spec, &rootfs, &wanted.cgroup, stdio);
@@ -174,6 +164,28 @@ fn clone(
     })
 }
 
+/// The root file system, in words of the runtime library.
+pub(crate) fn rootfs(create: &Create) -> skiff_runtime::Rootfs {
+    match &create.rootfs {
+        Rootfs::Overlay { lower, upper, work } => skiff_runtime::Rootfs::Overlay {
+            lower: lower.clone(),
+            upper: upper.clone(),
+            work: work.clone(),
+        },
+        Rootfs::Directory(path) => skiff_runtime::Rootfs::Directory(path.clone()),
+    }
+}
+
+/// The image volumes, in words of the runtime library.
+pub(crate) fn images(create: &Create) -> Vec<ImageVolume> {
+    let volume = |(destination, image): (&PathBuf, &message::ImageVolume)| ImageVolume {
+        destination: destination.clone(),
+        layers: image.layers.clone(),
+        sub_path: image.sub_path.clone(),
+    };
+    create.images.iter().map(volume).collect()
+}
+
 /// A child of ours that has no start time has ended and was reaped by somebody else, which
 /// nobody does; it is killed for good measure.
 fn start_time(init: &Init) -> Result<u64, Failure> {
@@ -184,67 +196,5 @@ fn start_time(init: &Init) -> Result<u64, Failure> {
             let message = format!("read the start time of process {}", init.pid());
             Err(failure::new(FailureKind::System, message))
         }
-    }
-}
-
-/// Pipes of a container: for each a reading and a writing end.
-struct Pipes {
-    /// Only with `Create.stdin`, and without a terminal.
-    stdin: Option<(OwnedFd, OwnedFd)>,
-    /// `None` with a terminal.
-    output: Option<[(OwnedFd, OwnedFd); 2]>,
-}
-
-impl Pipes {
-    fn new(create: &Create) -> Result<Self, Failure> {
-        let process = create.spec.process().as_ref();
-        if process
-            .and_then(|process| process.terminal())
-            .unwrap_or(false)
-        {
-            return Ok(Self {
-                stdin: None,
-                output: None,
-            });
-        }
-        let pipe = || {
-            pipe_with(PipeFlags::CLOEXEC)
-                .map_err(|e| failure::system(format!("make pipes for container {}", create.id), &e))
-        };
-        Ok(Self {
-            stdin: if create.stdin { Some(pipe()?) } else { None },
-            output: Some([pipe()?, pipe()?]),
-        })
-    }
-
-    /// The container's ends.
-    fn stdio<'a>(&'a self, null: &'a OwnedFd) -> Stdio<'a> {
-        let Some([(_, stdout), (_, stderr)]) = &self.output else {
-            return Stdio::Terminal;
-        };
-        let stdin = self.stdin.as_ref().map_or(null, |(reader, _)| reader);
-        Stdio::Fds([stdin.as_fd(), stdout.as_fd(), stderr.as_fd()])
-    }
-
-    /// Gives the container's ends to its user.
-    fn give(&self, users: &Users, create: &Create) -> rustix::io::Result<()> {
-        let Some(process) = create.spec.process() else {
-            return Ok(());
-        };
-        let input = self.stdin.iter().map(|(reader, _)| reader);
-        let output = self.output.iter().flatten().map(|(_, writer)| writer);
-        input
-            .chain(output)
-            .try_for_each(|end| users.give(end, process))
-    }
-
-    /// Our ends of its output; the container's are closed with this.
-    fn readers(&mut self) -> impl Iterator<Item = (Stream, OwnedFd)> {
-        let streams = [Stream::Stdout, Stream::Stderr];
-        let readers = self
-            .output
-            .take()
-            .map(|pipes| pipes.map(|(reader, _)| reader));
-        streams.into_iter().zip(readers.into_iter().flatten())
     }
 }

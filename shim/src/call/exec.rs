@@ -1,4 +1,6 @@
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::process;
 
 use skiff_runtime::Stdio;
 use skiff_shim_proto::message::{Exec, Failure, FailureKind};
@@ -8,6 +10,7 @@ use crate::exec::{self, Screen};
 use crate::failure;
 use crate::peers::Asker;
 use crate::poll::{Ready, Source};
+use crate::process::Process;
 use crate::shim::{Now, Shim};
 use crate::stdio::Users;
 
@@ -22,16 +25,20 @@ impl Shim {
         }
         exec.process.set_terminal(Some(exec.terminal));
         let client = Client::new(&exec, fds)?;
-        let Some(place) = self.containers.get(&container) else {
+        let peers_may_trace = self.containers.values().any(|peer| peer.may_trace);
+        let Some(place) = self.containers.get_mut(&container) else {
             return Err(failure::no_container(&exec.id));
         };
         client.give(&place.users, &exec)?;
+        let Some(first) = place.process.own() else {
+            return self.exec_outside(asker, container, exec, client);
+        };
         let stdio = client.stdio(&self.null);
         let mut arguments =
-            skiff_runtime::Exec::new(&exec.process, place.init.pidfd(), &place.cgroup, stdio);
+            skiff_runtime::Exec::new(&exec.process, first.pidfd(), &place.cgroup, stdio);
         arguments.user_namespace = place.users.mappings();
         arguments.seccomp = place.filter.as_ref();
-        arguments.peers_may_trace = self.containers.values().any(|peer| peer.may_trace);
+        arguments.peers_may_trace = peers_may_trace;
         let init = skiff_runtime::exec(arguments).map_err(|e| {
             let failure = failure::of(&e);
             Failure {
@@ -51,7 +58,7 @@ impl Shim {
             id: exec.exec_id,
             container,
             asker,
-            init,
+            process: Process::Own(init),
             expects_news: watched.is_ok(),
             failure: watched
                 .err()
@@ -66,7 +73,7 @@ impl Shim {
 }
 
 /// The descriptors that came with an exec.
-struct Client {
+pub(crate) struct Client {
     input: Option<OwnedFd>,
     output: OwnedFd,
     /// `None` for a terminal.
@@ -116,7 +123,7 @@ impl Client {
     }
 
     /// Keeps what we copy for a terminal, and closes what the process has got itself.
-    fn screen(self) -> Screen {
+    pub(crate) fn screen(self) -> Screen {
         match self.error {
             Some(_) => Screen::None,
             None => Screen::Client {
@@ -124,5 +131,17 @@ impl Client {
                 output: self.output,
             },
         }
+    }
+    /// Copies of what the process gets itself, for a command that is to hand them on; `None` for a
+    /// terminal.
+    pub(crate) fn copies(&self) -> Option<io::Result<[process::Stdio; 3]>> {
+        let error = self.error.as_ref()?;
+        let copy = |fd: &OwnedFd| fd.try_clone().map(process::Stdio::from);
+        let stdin = match &self.input {
+            Some(input) => copy(input),
+            None => Ok(process::Stdio::null()),
+        };
+        let all = || Ok([stdin?, copy(&self.output)?, copy(error)?]);
+        Some(all())
     }
 }

@@ -44,9 +44,16 @@ impl Shim {
             return;
         };
         exec.leave_client(&self.poll);
+        if exec
+            .process
+            .external()
+            .is_some_and(|outsider| outsider.doom(asker))
+        {
+            return;
+        }
         match self.containers.get(&exec.container) {
             Some(container) => {
-                let hunt = Hunt::new(exec.init.pid(), &container.cgroup);
+                let hunt = Hunt::new(exec.process.pid(), &container.cgroup);
                 self.hunts.push(Hunted { hunt, asker });
             }
             // Removed with everything in it.

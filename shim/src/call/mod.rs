@@ -2,10 +2,10 @@
 
 mod adopt;
 mod attach;
-mod create;
+pub(crate) mod create;
 mod delete;
 mod dial;
-mod exec;
+pub(crate) mod exec;
 mod kill;
 mod kill_exec;
 mod reopen_log;

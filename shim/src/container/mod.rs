@@ -7,7 +7,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use skiff_runtime::Init;
 use skiff_runtime::seccomp::Filter;
 use skiff_shim_proto::message::{ContainerState, Failure};
 use skiff_shim_proto::record::ExitRecord;
@@ -17,6 +16,7 @@ pub(crate) use state::{Action, Input, State, step};
 
 use crate::bundle::Bundle;
 use crate::peers::Asker;
+use crate::process::Process;
 use crate::stdio::Users;
 
 /// A container between its Create and the end of its Delete.
@@ -25,7 +25,7 @@ pub(crate) struct Container {
     pub(crate) id: String,
     pub(crate) state: State,
     /// Its first process.
-    pub(crate) init: Init,
+    pub(crate) process: Process,
     /// Start time of that process.
     pub(crate) start_time: u64,
     /// The child still has something to say, and its status descriptor is watched.
@@ -44,7 +44,7 @@ pub(crate) struct Container {
     /// Its seccomp filter, for execs.
     pub(crate) filter: Option<Filter>,
     /// What its hooks were given, if it has any.
-    pub(crate) _bundle: Option<Bundle>,
+    pub(crate) bundle: Option<Bundle>,
     /// Writing end of its stdin, kept for attach.
     pub(crate) stdin: Option<OwnedFd>,
     /// Its stdin is closed after the first attach session.
@@ -136,7 +136,7 @@ impl Container {
     pub(crate) fn describe(&self) -> ContainerState {
         ContainerState {
             id: self.id.clone(),
-            pid: self.init.pid(),
+            pid: self.process.pid(),
             start_time: self.start_time,
             started_at: self.started_at,
             exit: self.exit.as_ref().map(|exit| exit.record.clone()),

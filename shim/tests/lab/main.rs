@@ -12,6 +12,7 @@ mod scene;
 
 mod attached;
 mod execs;
+mod external;
 mod lives;
 mod measure;
 mod outputs;

@@ -65,7 +65,7 @@ fn runtime(daemon: &Daemon) -> Value {
 }
 
 fn config(daemon: &Daemon) -> Value {
-    serde_json::to_value(&daemon.config).unwrap_or_default()
+    serde_json::to_value(&**daemon.config.load()).unwrap_or_default()
 }
 
 fn cni(daemon: &Daemon) -> Value {
@@ -74,7 +74,8 @@ fn cni(daemon: &Daemon) -> Value {
         .skipped
         .iter()
         .map(|(path, why)| json!({"file": path, "reason": why}));
-    let config = &daemon.config.network;
+    let config = daemon.config.load();
+    let config = &config.network;
     json!({
         "network": network.network,
         "file": network.file,
@@ -85,7 +86,7 @@ fn cni(daemon: &Daemon) -> Value {
 }
 
 fn cdi(daemon: &Daemon) -> Value {
-    let cdi = daemon.cdi.overview();
+    let cdi = daemon.cdi.load().overview();
     let devices = cdi
         .devices
         .iter()
