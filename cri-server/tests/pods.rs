@@ -43,6 +43,33 @@ fn a_pod_is_made_listed_stopped_and_removed_without_a_trace() {
 }
 
 #[test]
+fn verbose_statuses_are_what_tools_can_read() {
+    let node = Node::new();
+    node.network(PLUGIN);
+    let daemon = node.start();
+    let id = daemon.run_pod(&pod("web")).unwrap();
+    daemon.create(&id, &container("c")).unwrap();
+    let answer_cni = &daemon.pod_info(&id)["cniResult"]["ips"][0]["address"];
+    assert_eq!(answer_cni, "10.1.2.3/24");
+    let request = |verbose| Request::new(cri::StatusRequest { verbose });
+    let status = |verbose| daemon.block_on(daemon.service.status(request(verbose)));
+    assert!(status(false).unwrap().into_inner().info.is_empty());
+    let mut info = status(true).unwrap().into_inner().info;
+    assert_eq!(info.remove("lastCNILoadStatus").unwrap(), "OK");
+    for (key, text) in &info {
+        let value: serde_json::Value = serde_json::from_str(text).unwrap();
+        assert!(value.is_object(), "{key}: {text}");
+    }
+    let of = |key: &str| serde_json::from_str::<serde_json::Value>(&info[key]).unwrap();
+    assert_eq!(of("runtime")["pods"], 1);
+    assert_eq!(of("runtime")["containers"], 1);
+    assert_eq!(
+        of("cniconfig")["confDir"],
+        of("config")["network"]["conf_dir"]
+    );
+}
+
+#[test]
 fn removing_a_running_pod_stops_it_first() {
     let node = Node::new();
     let daemon = node.start();

@@ -218,8 +218,9 @@ impl Pair {
         // The server is not to take what it has for all that was to come.
         let _ = set_socket_linger(to_pod.as_ref(), Some(Duration::ZERO));
         if reset == Ok(Reset::Stalled) {
-            let said = format!("port {}: its server has stopped reading", self.port);
-            self.error.send(said.into()).await;
+            // Not a word of it to the client: kubectl and crictl end all that they forward when
+            // they read anything from an error stream.
+            tracing::info!(port = self.port, "a server that stopped reading is disconnected");
         }
         self.error.end().await;
     }
