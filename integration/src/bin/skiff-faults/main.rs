@@ -13,6 +13,7 @@ mod node;
 mod records;
 mod requests;
 mod shims;
+mod volumes;
 
 use clap::Parser;
 use skiff_integration::report::Report;
@@ -75,6 +76,7 @@ async fn main() -> anyhow::Result<()> {
         shims::a_stopped_shim,
         shims::a_killed_pod_init,
         shims::another_daemon,
+        volumes::a_file_system_that_hangs,
     );
     Ok(())
 }
