@@ -114,7 +114,7 @@ impl Facts {
     }
 }
 
-/// Drops what an exec does not need; the whole is in `config.json`.
+/// Drops what an exec does not need; the whole is in the record.
 fn only_process(mut spec: Spec) -> Spec {
     spec.set_linux(None)
         .set_mounts(None)

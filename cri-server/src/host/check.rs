@@ -12,7 +12,8 @@ use super::kernel::Version;
 use crate::cgroup_driver::Driver;
 use crate::systemd;
 
-/// Oldest kernel that skiff is tested on.
+/// Oldest kernel that has every system call and file that skiff cannot do without; of the long-term
+/// ones, the first with cgroup.kill (5.14). Tests run on 6.12 and later.
 const OLDEST: Version = Version {
     major: 5,
     minor: 15,

@@ -1,4 +1,4 @@
-// Pins containerd, the peer that skiff is measured beside. `integration/lab/tools` builds it.
+// Pins containerd, the peer that skiff is measured beside. `integration/lab/setup-bin` builds it.
 module skiff/integration/containerd
 
 go 1.26

@@ -1,4 +1,4 @@
-// Pins crictl and critest. `integration/lab/tools` builds them.
+// Pins crictl and critest. `integration/lab/setup-bin` builds them.
 module skiff/integration/cri-tools
 
 go 1.26.2

@@ -23,7 +23,8 @@ pub(crate) async fn a_file_system_that_hangs(node: &mut Node) -> anyhow::Result<
     let mut waiting = Vec::new();
     for number in 0..3 {
         let pod = client::pod(&format!("frozen-{number}"));
-        let pod_id = node.cri.run_pod(&pod).await.context("RunPodSandbox")?;
+        let pod_id = timeout(PATIENCE, node.cri.run_pod(&pod)).await;
+        let pod_id = pod_id.context("RunPodSandbox hangs too")??;
         let mut container = client::container("main", &["sleep", "3600"], &pod);
         container.mounts.push(Mount {
             host_path: format!("{FROZEN}/{number}"),
