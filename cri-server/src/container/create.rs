@@ -156,7 +156,7 @@ impl Held {
                 Err(ContainerError::Signature {
                     name,
                     image,
-                    source,
+                    source: Box::new(source),
                 })
             }
         }

@@ -87,7 +87,7 @@ pub enum ContainerError {
         image: String,
         /// Why not.
         #[source]
-        source: AdmissionError,
+        source: Box<AdmissionError>,
     },
     /// An image volume cannot be had.
     #[error("image volume {}: {image}: {reason}", path.display())]

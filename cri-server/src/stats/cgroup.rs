@@ -39,7 +39,7 @@ impl Cgroup {
     fn gather(&mut self, depth: usize, pids: &mut Vec<i32>) -> Option<()> {
         let text = self.read("cgroup.procs")?;
         pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-        let nested = fstat(&self.dir).is_ok_and(|stat| stat.st_nlink as u64 > LINKS);
+        let nested = fstat(&self.dir).is_ok_and(|stat| stat.st_nlink > LINKS);
         if nested && depth < MAX_DEPTH {
             for mut below in self.below() {
                 // It may be gone by now, or threaded: then its processes are its parent's.

@@ -220,7 +220,10 @@ impl Pair {
         if reset == Ok(Reset::Stalled) {
             // Not a word of it to the client: kubectl and crictl end all that they forward when
             // they read anything from an error stream.
-            tracing::info!(port = self.port, "a server that stopped reading is disconnected");
+            tracing::info!(
+                port = self.port,
+                "a server that stopped reading is disconnected"
+            );
         }
         self.error.end().await;
     }
