@@ -61,8 +61,8 @@ pub fn device(path: &Path) -> Option<String> {
 
 /// What a mount is of: the second word after the dash.
 fn source(mounts: &str, id: u64) -> Option<&str> {
-    let words = line(mounts, id)?.split(' ').skip_while(|word| *word != "-");
-    words.skip(2).next()
+    let mut words = line(mounts, id)?.split(' ').skip_while(|word| *word != "-");
+    words.nth(2)
 }
 
 /// The line of a mount, which begins with its id.
