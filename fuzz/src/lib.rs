@@ -21,6 +21,7 @@ mod network;
 mod record;
 mod seccomp;
 mod shim;
+mod signature;
 mod stats;
 mod streaming;
 mod streaming_client;
@@ -37,6 +38,9 @@ pub use network::{cni_configuration, cni_record, cni_result};
 pub use record::{container_record, pod_record};
 pub use seccomp::seccomp_profile;
 pub use shim::{exit_record, shim_frame, shim_message, shim_request};
+pub use signature::{
+    signature_bundle, signature_certificate, signature_list, signature_payload, signature_policy,
+};
 pub use stats::{cgroup_usage, proc_usage};
 pub use streaming::{spdy_frames, spdy_headers};
 pub use streaming_client::streaming_client;
@@ -80,6 +84,11 @@ targets![
     shim_message,
     shim_request,
     signal_name,
+    signature_bundle,
+    signature_certificate,
+    signature_list,
+    signature_payload,
+    signature_policy,
     spdy_frames,
     spdy_headers,
     streaming_client,

@@ -11,6 +11,7 @@
 
 pub mod client;
 pub mod collector;
+pub mod content;
 pub mod daemon;
 pub mod figures;
 pub mod footprint;

@@ -256,7 +256,7 @@ impl Content {
     }
 }
 
-fn reply(
+pub(crate) fn reply(
     stream: &mut TcpStream,
     code: u16,
     kind: &str,

@@ -27,6 +27,7 @@ mod certificate;
 mod document;
 mod identity;
 mod key;
+mod load;
 mod payload;
 mod policies;
 mod policy;
@@ -36,7 +37,8 @@ mod stamp;
 
 pub use attached::{Attached, AttachedError, Evidence, MAX_PAYLOAD, MEDIA_TYPE, Signature, tag};
 pub use bundle::Bundle;
+pub use load::PolicyError;
 pub use payload::Payload;
 pub use policies::{Policies, Settings};
-pub use policy::{Policy, PolicyError, Rejection};
+pub use policy::{Policy, Rejection};
 pub use sigstore::Flaw;

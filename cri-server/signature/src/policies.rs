@@ -12,7 +12,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use arc_swap::ArcSwap;
 
-use crate::policy::{Policy, PolicyError};
+use crate::load::PolicyError;
+use crate::policy::Policy;
 use crate::stamp::Stamp;
 
 /// Where policies are.
@@ -61,7 +62,7 @@ impl Policies {
             match load(&path) {
                 Ok(policy) => drop(kept.insert(path, policy)),
                 Err(error) => tracing::error!(
-                    %error,
+                    error = &error as &dyn std::error::Error,
                     "no image is pulled and no container created in this policy's namespace"
                 ),
             }

@@ -26,6 +26,9 @@ pub enum AdmissionError {
     /// It is named by what is no name.
     #[error(transparent)]
     Name(#[from] ReferenceError),
+    /// There is nothing to look its signatures up by.
+    #[error("the image has no name on this node; pull it again")]
+    Nameless,
     /// The content on this node came by other names, which say nothing about this one.
     #[error("the image on this node was not pulled from {0}; pull it again")]
     Elsewhere(String),
@@ -86,7 +89,7 @@ async fn admit_by_any(
     names: &[String],
     image: &Arc<Image>,
 ) -> Result<(), AdmissionError> {
-    let mut outcome = Err(AdmissionError::Elsewhere("anywhere by a name".into()));
+    let mut outcome = Err(AdmissionError::Nameless);
     for name in names {
         outcome = admit_by(daemon, policy, name, image).await;
         if outcome.is_ok() {
