@@ -2,7 +2,7 @@
 //!
 //! One thread reads the files of every cgroup once in an interval ([`sweep`]), another walks what
 //! takes long: the files that containers have written, and the ones their processes have open
-//! ([`walk`]). Both run at low priority. Whoever asks wakes them, so that the next answer is newer,
+//! ([`walk`]), at low priority. Whoever asks wakes them, so that the next answer is newer,
 //! and is answered with what there is; only what has never been looked at, because it is younger than
 //! the last sweep, is read on the spot.
 //!
@@ -39,7 +39,8 @@ use walk::Walk;
 const PAUSE: Duration = Duration::from_millis(500);
 /// Metrics are collected for so long after somebody has asked for them.
 const METRICS_WANTED: Duration = Duration::from_secs(150);
-/// How nice the threads are: a pod's start goes first.
+/// How nice the walking thread is. The other one has little to do, but has to come to it on a node
+/// that is busy: that is when the figures count.
 const NICE: i32 = 10;
 
 /// All that is known.
@@ -93,14 +94,16 @@ impl Default for Stats {
 impl Stats {
     /// Starts the threads for a daemon that has these stats. They end with it.
     pub fn start(daemon: &Arc<Daemon>) -> io::Result<()> {
-        let interval = daemon.config.load().stats.interval.duration();
-        let spawn = |name: &str, round: fn(&Daemon)| {
+        let spawn = |name: &str, nice: i32, round: fn(&Daemon)| {
             let daemon = Arc::downgrade(daemon);
             let thread = thread::Builder::new().name(name.into());
-            let handle = thread.spawn(move || run(&daemon, interval, round))?;
+            let handle = thread.spawn(move || run(&daemon, nice, round))?;
             Ok::<_, io::Error>(handle.thread().clone())
         };
-        let threads = [spawn("sweep", sweep::round)?, spawn("walk", walk::round)?];
+        let threads = [
+            spawn("sweep", 0, sweep::round)?,
+            spawn("walk", NICE, walk::round)?,
+        ];
         // They are started once.
         let _ = daemon.stats.threads.set(threads);
         Ok(())
@@ -156,12 +159,14 @@ impl Stats {
 }
 
 /// The life of a thread.
-fn run(daemon: &Weak<Daemon>, interval: Duration, round: fn(&Daemon)) {
-    let me = Some(rustix::thread::gettid());
-    if let Err(error) = rustix::process::setpriority_process(me, NICE) {
+fn run(daemon: &Weak<Daemon>, nice: i32, round: fn(&Daemon)) {
+    // Of this thread alone (nice(2), "C library/kernel differences"), and on top of what the daemon
+    // was started with.
+    if let Err(error) = rustix::process::nice(nice) {
         tracing::warn!(%error, "stats are collected at the usual priority");
     }
     while let Some(daemon) = daemon.upgrade() {
+        let interval = daemon.config.load().stats.interval.duration();
         round(&daemon);
         drop(daemon);
         thread::sleep(PAUSE);

@@ -140,8 +140,8 @@ pub(crate) async fn values(lab: &mut Lab) -> anyhow::Result<()> {
         ("container_spec_cpu_quota", 20_000),
         ("container_spec_cpu_shares", 512),
         ("container_spec_memory_limit_bytes", 96 * MIB),
-        ("container_processes", 2),
-        ("container_threads", 2),
+        ("container_processes", 1),
+        ("container_threads", 1),
         ("container_sockets", 0),
         ("container_oom_events_total", 0),
     ] {
@@ -149,7 +149,7 @@ pub(crate) async fn values(lab: &mut Lab) -> anyhow::Result<()> {
         ensure!(is == expected, "{name} is {is}, not {expected}");
     }
     let files = value("container_file_descriptors")?;
-    ensure!((8..=12).contains(&files), "{files} open files");
+    ensure!((5..=8).contains(&files), "{files} open files");
     let cache = value("container_memory_cache")?;
     close("cache", cache, made.keyed("memory.stat", "file")?, 4 * MIB)?;
     ensure!(value("container_memory_max_usage_bytes")? >= 20 * MIB);

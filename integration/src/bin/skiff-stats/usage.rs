@@ -153,7 +153,7 @@ pub(crate) async fn written_files(lab: &mut Lab) -> anyhow::Result<()> {
     };
     lab.until(&made.id, layer(20 * MIB, 6)).await?;
     lab.exec(&made.id, "rm /d/1 /d/2 /d/3").await?;
-    lab.until(&made.id, layer(8 * MIB, 3 + 3)).await
+    lab.until(&made.id, layer(8 * MIB, 3)).await
 }
 
 pub(crate) async fn processes(lab: &mut Lab) -> anyhow::Result<()> {
@@ -182,13 +182,11 @@ pub(crate) async fn pressure_as_the_kernel_has_it(lab: &mut Lab) -> anyhow::Resu
     tokio::time::sleep(Duration::from_secs(2)).await;
     let stats = lab.stats(&made.id).await?;
     let cpu = stats.cpu.context("nothing of the processor")?.psi;
-    let memory = stats.memory.context("nothing of memory")?.psi;
     let io = stats.io.and_then(|io| io.psi);
-    for (file, told) in [
-        ("cpu.pressure", cpu),
-        ("memory.pressure", memory),
-        ("io.pressure", io),
-    ] {
+    // Without its controller nothing at all is told of memory.
+    let memory = stats.memory.map(|memory| ("memory.pressure", memory.psi));
+    let told = [("cpu.pressure", cpu), ("io.pressure", io)];
+    for (file, told) in told.into_iter().chain(memory) {
         let is = made.file(file).ok();
         ensure!(
             told.is_some() == is.is_some(),
