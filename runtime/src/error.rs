@@ -113,20 +113,26 @@ impl Error {
             problem: problem.into(),
         }
     }
+
+    /// The system's answer, here or in a child.
+    pub(crate) fn errno(&self) -> Option<i32> {
+        match self {
+            Self::System { source, .. } | Self::Command { source, .. } => source.raw_os_error(),
+            Self::Child(failure) => Some(failure.errno).filter(|errno| *errno != 0),
+            _ => None,
+        }
+    }
 }
 
 impl From<&Error> for Failure {
     fn from(error: &Error) -> Self {
-        let (errno, exit_code) = match error {
-            Error::System { source, .. } => (source.raw_os_error(), None),
-            Error::Command {
-                source, exit_code, ..
-            } => (source.raw_os_error(), Some(*exit_code)),
-            _ => (None, None),
+        let exit_code = match error {
+            Error::Command { exit_code, .. } => Some(*exit_code),
+            _ => None,
         };
         Self {
             message: error.to_string(),
-            errno: errno.unwrap_or(0),
+            errno: error.errno().unwrap_or(0),
             exit_code,
         }
     }

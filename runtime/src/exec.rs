@@ -7,6 +7,7 @@ use std::path::Path;
 use rustix::io::Errno;
 use rustix::thread::{ThreadNameSpaceType, move_into_thread_name_spaces};
 
+use crate::cgroup::Cgroup;
 use crate::child::{self, Fds, Launch, Status};
 use crate::error::Doing;
 use crate::label::Labels;
@@ -16,7 +17,7 @@ use crate::report::Report;
 use crate::seccomp::Filter;
 use crate::user_namespace::{self, IdMappings};
 use crate::{
-    Error, Init, Stdio, cgroup, console, create, credential, report, sys, unseen, validate,
+    Error, Init, Stdio, cgroup, console, create, credential, process, report, sys, unseen, validate,
 };
 
 /// Kinds that the containers of a pod share.
@@ -50,11 +51,11 @@ pub struct Exec<'a> {
 
 /// How the child gets where it is to be.
 #[derive(Clone, Copy)]
-enum Way<'a> {
+enum Way {
     /// At once: what it has until it has joined everything nobody in there may look at.
     Direct,
     /// With a helper that joins the user namespace, as `user_namespace` draws it.
-    UserNamespace(&'a IdMappings),
+    UserNamespace,
     /// With a helper that has joined all but the cgroup namespace, as `unseen` draws it.
     Unseen,
 }
@@ -79,32 +80,49 @@ impl<'a> Exec<'a> {
         }
     }
 
-    fn way(&self) -> Way<'a> {
+    fn way(&self) -> Way {
         match self.user_namespace {
-            Some(mappings) => Way::UserNamespace(mappings),
+            Some(_) => Way::UserNamespace,
             None if self.peers_may_trace || unseen::may_trace(self.process) => Way::Unseen,
             None => Way::Direct,
         }
     }
 }
 
-/// Clones the child into the container's cgroup and PID namespace. It joins the rest and
+/// Clones the child into the container's cgroup, or into that of its first process where that is
+/// further down and no other can have processes, and into its PID namespace. It joins the rest and
 /// executes at once, without waiting for [`Init::start`]: the first progress is `Running` or
 /// `Failed`.
 pub fn exec(exec: Exec<'_>) -> Result<Init, Error> {
     validate::process(exec.process)?;
+    if let Some(mappings) = exec.user_namespace {
+        mappings.check_user(exec.process)?;
+    }
     let cgroup = cgroup::open(exec.cgroup)?;
+    match start(&exec, &cgroup) {
+        // The container manages cgroups below its own, which then may have no processes itself:
+        // its first process, too, is further down.
+        Err(error) if error.errno() == Some(libc::EBUSY) => {
+            match cgroup::of_process(process::of(exec.container)?, exec.cgroup)? {
+                Some(inner) => start(&exec, &inner),
+                None => Err(error),
+            }
+        }
+        done => done,
+    }
+}
+
+fn start(exec: &Exec<'_>, cgroup: &Cgroup) -> Result<Init, Error> {
     let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
     let status = Status(theirs);
     let fds = create::fds(&exec.stdio, exec.extra_fds);
-    let body = || child::run(&status, || in_child(&exec, &fds, &status));
+    let body = || child::run(&status, || in_child(exec, &fds, &status));
     let child = match exec.way() {
-        Way::UserNamespace(mappings) => {
-            mappings.check_user(exec.process)?;
+        Way::UserNamespace => {
             let inside = user_namespace::Inside {
                 ours: ours.as_fd(),
                 status: &status,
-                enter: || enter(&exec),
+                enter: || enter(exec),
                 namespaces: Namespaces::empty(),
                 cgroup: Some(cgroup.as_fd()),
             };
@@ -112,12 +130,12 @@ pub fn exec(exec: Exec<'_>) -> Result<Init, Error> {
         }
         Way::Unseen => {
             let cgroup = unseen::view(cgroup.as_fd())?;
-            let enter = || enter_unseen(&exec, &fds, &status, cgroup.as_fd());
+            let enter = || enter_unseen(exec, &fds, &status, cgroup.as_fd());
             unseen::clone((ours.as_fd(), &status), enter, cgroup.as_fd(), body)?
         }
         Way::Direct => create::in_pid_namespace(Some(exec.container), || {
             sys::clone::clone3(Namespaces::empty(), Some(cgroup.as_fd()), body)
-                .doing(|| format!("clone a process into {}", exec.cgroup.display()))
+                .doing(|| format!("clone a process into {}", cgroup.path().display()))
         })?,
     };
     Ok(Init::executing(child, ours))
@@ -158,7 +176,7 @@ fn in_child(exec: &Exec<'_>, fds: &Fds<'_>, status: &Status) -> Result<Infallibl
             child::set_oom_score(exec.process)?;
             Labels::open(exec.process)?
         }
-        Way::UserNamespace(_) => {
+        Way::UserNamespace => {
             user_namespace::become_root()?;
             Labels::open(exec.process)?
         }
@@ -195,7 +213,7 @@ fn join_the_rest(exec: &Exec<'_>) -> rustix::io::Result<()> {
     match exec.way() {
         Way::Direct => join(mount | cgroup | PODS),
         Way::Unseen => join(cgroup),
-        Way::UserNamespace(_) => match join(mount | cgroup) {
+        Way::UserNamespace => match join(mount | cgroup) {
             // A privileged container is in the host's cgroup namespace, and so is this process.
             Err(Errno::PERM) => join(mount),
             done => done,

@@ -13,7 +13,7 @@ mod update;
 
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, openat, unlinkat};
 use rustix::io::Errno;
@@ -74,7 +74,27 @@ pub(crate) fn open(path: &Path) -> Result<Cgroup, Error> {
     })
 }
 
+/// Opens the cgroup of a process, when it is one below `top`.
+pub(crate) fn of_process(pid: i32, top: &Path) -> Result<Option<Cgroup>, Error> {
+    let path = format!("/proc/{pid}/cgroup");
+    let text = std::fs::read_to_string(&path).doing(|| format!("read {path}"))?;
+    below(&text, top).map(|path| open(&path)).transpose()
+}
+
+/// The path of the cgroup that /proc/pid/cgroup names, when it is below `top`.
+fn below(text: &str, top: &Path) -> Option<PathBuf> {
+    let name = text.lines().find_map(|line| line.strip_prefix("0::/"))?;
+    let path = Path::new(hierarchy::ROOT).join(name);
+    let inner = path.strip_prefix(top).ok()?;
+    let plain = |part| matches!(part, Component::Normal(_));
+    (inner != Path::new("") && inner.components().all(plain)).then_some(path)
+}
+
 impl Cgroup {
+    pub(crate) fn path(&self) -> &Path {
+        &self.path
+    }
+
     fn write_all(&self, writes: &[Write]) -> Result<(), Error> {
         for write in writes {
             match self.write(write) {
@@ -237,6 +257,23 @@ fn write_file(path: &Path, value: &str) -> rustix::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_cgroup_below_is_taken() {
+        let top = Path::new("/sys/fs/cgroup/pod/c");
+        let found = below("1:name=systemd:/x\n0::/pod/c/init.scope\n", top);
+        assert_eq!(found.as_deref(), Some(&*top.join("init.scope")));
+        for elsewhere in [
+            "",
+            "0::/",
+            "0::/pod/c",
+            "0::/pod/c2/a",
+            "0::/pod/c/../d",
+            "0::/pod",
+        ] {
+            assert_eq!(below(elsewhere, top), None, "{elsewhere}");
+        }
+    }
 
     #[test]
     fn oom_kill_is_not_oom() {

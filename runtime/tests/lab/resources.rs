@@ -30,6 +30,10 @@ pub(crate) const TESTS: &[Test] = &[
         "a full cgroup refuses an exec with an error",
         pids_exhausted,
     ),
+    (
+        "exec goes where the first process went that manages the container's cgroup",
+        inner_cgroup,
+    ),
 ];
 
 fn has(controller: &str) -> bool {
@@ -181,6 +185,40 @@ fn crowd(lab: &Lab) -> Result<()> {
     cgroup::kill_all(&container.cgroup)?;
     let (code, _) = running.finish()?;
     ensure!(code == 137, "{code}");
+    Ok(())
+}
+
+/// As systemd and podman do in a container: from then on no process may be in the cgroup above.
+fn inner_cgroup(lab: &Lab) -> Result<()> {
+    need(&["memory", "pids"])?;
+    let script = "cd /sys/fs/cgroup; mkdir init; echo 1 >init/cgroup.procs; \
+                  echo +memory +pids >cgroup.subtree_control; sleep 1000";
+    let limits = json!({"memory": {"limit": 256 << 20}, "pids": {"limit": 100}});
+    let mut container = lab.container(script).set("/linux/resources", limits);
+    let mounts = container.tree["mounts"].as_array_mut().expect("mounts");
+    let mount = mounts.iter_mut().find(|m| m["type"] == "cgroup");
+    mount.expect("a cgroup mount")["options"] = json!(["rw"]);
+    let running = container.start()?;
+    let control = container.cgroup.join("cgroup.subtree_control");
+    let begin = std::time::Instant::now();
+    while fs::read_to_string(&control)?.trim().is_empty() {
+        ensure!(begin.elapsed().as_secs() < 10, "no controllers handed down");
+        std::thread::sleep(std::time::Duration::from_millis(10));
+    }
+    let args = json!(["cat", "/proc/self/cgroup"]);
+    for (code, output) in [
+        running.exec_process(args.clone())?,
+        running.exec_beside_tracers(args)?,
+    ] {
+        ensure!(code == 0 && output == "0::/init\n", "{code}: {output:?}");
+    }
+    running.exec("sleep 1000 >/dev/null 2>&1 &")?;
+    let processes = || cgroup::processes(&container.cgroup);
+    ensure!(processes()?.len() >= 2, "{:?}", processes()?);
+    cgroup::kill_all(&container.cgroup)?;
+    let (code, _) = running.finish()?;
+    ensure!(code == 137, "{code}");
+    ensure!(processes()?.is_empty(), "{:?}", processes()?);
     Ok(())
 }
 
