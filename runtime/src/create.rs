@@ -171,10 +171,11 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
         .as_ref()
         .and_then(|linux| linux.resources().as_ref());
     let none = LinuxResources::default();
-    let cgroup = cgroup::make(create.cgroup, Some(limits.unwrap_or(&none)))?;
-    let limited = Instant::now();
     let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
     let status = Status(theirs);
+    // What fails after this has to take it away again.
+    let cgroup = cgroup::make(create.cgroup, Some(limits.unwrap_or(&none)))?;
+    let limited = Instant::now();
     let pid_namespace = create
         .pid_namespace
         .or(pid.as_ref().map(|handle| handle.fd.as_fd()));

@@ -1,7 +1,7 @@
 //! The first process of a PID namespace that the containers of a pod share: it reaps what is
 //! orphaned there and does nothing else.
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::process::{
@@ -12,6 +12,7 @@ use rustix::process::{
 use crate::child::Status;
 use crate::error::Doing;
 use crate::namespace::Namespaces;
+use crate::sys::clone::Child;
 use crate::user_namespace::{self, UserNamespace};
 use crate::{Error, cgroup, report, sys};
 
@@ -28,12 +29,22 @@ pub struct PodInit {
 /// one, and, if given, a cgroup (made when missing). It is named `skiff-init`, holds no
 /// descriptors and ignores signals; SIGKILL from the caller ends it and with it the namespace. It
 /// can be reaped only after the caller has reaped its own children in there.
+///
+/// On error nothing is left but the cgroup's parents.
 pub fn spawn(cgroup: Option<&Path>, user: Option<&UserNamespace>) -> Result<PodInit, Error> {
-    let cgroup = cgroup.map(|path| cgroup::make(path, None)).transpose()?;
-    let dir = cgroup.as_ref().map(|cgroup| cgroup.as_fd());
-    let child = match user {
+    let made = cgroup.map(|path| cgroup::make(path, None)).transpose()?;
+    let child = clone(made.as_ref().map(|cgroup| cgroup.as_fd()), user);
+    if let (Err(_), Some(path)) = (&child, cgroup) {
+        let _ = cgroup::remove(path);
+    }
+    let Child { pid, pidfd } = child?;
+    Ok(PodInit { pid, pidfd })
+}
+
+fn clone(dir: Option<BorrowedFd<'_>>, user: Option<&UserNamespace>) -> Result<Child, Error> {
+    match user {
         None => sys::clone::clone3(Namespaces::NEWPID, dir, || run())
-            .doing(|| "clone the init of a pod")?,
+            .doing(|| "clone the init of a pod"),
         Some(user) => {
             let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
             let inside = user_namespace::Inside {
@@ -46,13 +57,9 @@ pub fn spawn(cgroup: Option<&Path>, user: Option<&UserNamespace>) -> Result<PodI
             inside.clone(|| {
                 let _ = user_namespace::become_root();
                 run()
-            })?
+            })
         }
-    };
-    Ok(PodInit {
-        pid: child.pid,
-        pidfd: child.pidfd,
-    })
+    }
 }
 
 /// Every signal is blocked, so none but SIGKILL and SIGSTOP of the caller does anything; SIGCHLD

@@ -1,13 +1,19 @@
 //! Limits, and the end by them.
 
 use std::fs;
+use std::os::fd::AsFd;
+use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
+use rustix::process::{
+    Resource, Rlimit, Signal, WaitId, WaitIdOptions, getrlimit, pidfd_send_signal, setrlimit,
+    waitid,
+};
 use serde_json::json;
-use skiff_runtime::cgroup;
+use skiff_runtime::{cgroup, pod_init};
 
 use crate::Test;
-use crate::fixture::{Lab, Skip, holds};
+use crate::fixture::{Lab, More, Skip, holds};
 
 pub(crate) const TESTS: &[Test] = &[
     ("limits are in the cgroup before the container is", limits),
@@ -33,6 +39,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "exec goes where the first process went that manages the container's cgroup",
         inner_cgroup,
+    ),
+    (
+        "what fails for want of descriptors leaves no cgroup",
+        no_descriptors,
     ),
 ];
 
@@ -220,6 +230,57 @@ fn inner_cgroup(lab: &Lab) -> Result<()> {
     ensure!(code == 137, "{code}");
     ensure!(processes()?.is_empty(), "{:?}", processes()?);
     Ok(())
+}
+
+/// Each time one step more can be taken, until all can.
+fn no_descriptors(lab: &Lab) -> Result<()> {
+    let limits = getrlimit(Resource::Nofile);
+    let few = Rlimit {
+        current: Some(64),
+        ..limits
+    };
+    setrlimit(Resource::Nofile, few)?;
+    let done = container_refused(lab).and_then(|()| init_refused());
+    setrlimit(Resource::Nofile, limits)?;
+    done
+}
+
+fn container_refused(lab: &Lab) -> Result<()> {
+    for free in 0.. {
+        // A volatile overlay's directories are used once.
+        let container = lab.container("true");
+        match starved(free, || container.create_with(More::default())) {
+            Ok(_) => break,
+            Err(e) => ensure!(!container.cgroup.exists(), "{free} free: {e:#}"),
+        }
+    }
+    Ok(())
+}
+
+fn init_refused() -> Result<()> {
+    let cgroup = Path::new("/sys/fs/cgroup/skiff-lab-test/starved");
+    for free in 0.. {
+        match starved(free, || Ok(pod_init::spawn(Some(cgroup), None)?)) {
+            Ok(init) => {
+                pidfd_send_signal(&init.pidfd, Signal::KILL)?;
+                waitid(WaitId::PidFd(init.pidfd.as_fd()), WaitIdOptions::EXITED)?;
+                break;
+            }
+            Err(e) => ensure!(!cgroup.exists(), "{free} free: {e:#}"),
+        }
+    }
+    while !cgroup::remove(cgroup)? {}
+    Ok(())
+}
+
+/// Runs something with only so many descriptors to be had.
+fn starved<T>(free: usize, run: impl FnOnce() -> Result<T>) -> Result<T> {
+    let mut taken: Vec<_> = std::iter::from_fn(|| fs::File::open("/dev/null").ok()).collect();
+    let rest = taken.len().checked_sub(free);
+    taken.truncate(rest.context("all of them are not enough")?);
+    let outcome = run();
+    drop(taken);
+    outcome
 }
 
 fn pids_exhausted(lab: &Lab) -> Result<()> {
