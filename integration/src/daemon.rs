@@ -9,10 +9,37 @@ use anyhow::{Context, bail};
 use rustix::process::{Pid, Signal, kill_process};
 use skiff_cri::v1::{StatusRequest, VersionRequest};
 
-use crate::client::Cri;
+use crate::client::{BUSYBOX, Cri};
 
 /// How long a start may take until Version and Status answer.
 const START_LIMIT: Duration = Duration::from_secs(10);
+
+/// What a driver of tests is told about the daemon that it starts.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Flags {
+    /// The daemon to start.
+    #[arg(long, default_value = "/usr/local/bin/skiffd")]
+    pub skiffd: PathBuf,
+    /// Its socket.
+    #[arg(long, default_value = "unix:///run/skiff/skiff.sock")]
+    pub endpoint: String,
+    /// Its log, appended to.
+    #[arg(long, default_value = "/var/log/skiffd.log")]
+    pub log: PathBuf,
+    /// Run only the tests whose name contains this.
+    #[arg(long)]
+    pub only: Option<String>,
+}
+
+impl Flags {
+    /// The daemon, with the image that tests run.
+    pub async fn start(&self) -> anyhow::Result<(Daemon, Cri)> {
+        let started = Daemon::start(&self.skiffd, &[], &self.log, &self.endpoint).await;
+        let (daemon, mut cri) = started?;
+        cri.pull(BUSYBOX).await.context("pull the image")?;
+        Ok((daemon, cri))
+    }
+}
 
 /// A skiffd that this driver started. It is killed when this is dropped.
 #[derive(Debug)]

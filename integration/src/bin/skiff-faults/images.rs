@@ -204,9 +204,9 @@ async fn on_small_disk(node: &Node, root: &Path) -> anyhow::Result<()> {
         "/run/skiff-small",
     ];
     let (_daemon, mut cri) = Daemon::start(
-        &node.options.skiffd,
+        &node.options.daemon.skiffd,
         &arguments,
-        &node.options.log,
+        &node.options.daemon.log,
         endpoint,
     )
     .await?;

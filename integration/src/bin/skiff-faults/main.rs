@@ -37,7 +37,7 @@ macro_rules! run {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let only = options.only.clone();
+    let only = options.daemon.only.clone();
     let mut report = Report::open()?;
     let mut node = Node::start(options).await?;
     run!(

@@ -1,6 +1,5 @@
 //! The daemon under test and the short cuts every test uses.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, anyhow, bail, ensure};
@@ -8,25 +7,15 @@ use clap::Parser;
 use skiff_cri::v1::{
     ContainerState, ContainerStatus, PodSandboxConfig, PodSandboxStatusRequest, VersionRequest,
 };
-use skiff_integration::client::{self, BUSYBOX, Cri};
-use skiff_integration::daemon::Daemon;
+use skiff_integration::client::{self, Cri};
+use skiff_integration::daemon::{Daemon, Flags};
 use tonic::{Code, Status};
 
 /// Tests skiffd with bad input and faults.
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
-    /// The daemon to start.
-    #[arg(long, default_value = "/usr/local/bin/skiffd")]
-    pub(crate) skiffd: PathBuf,
-    /// Its socket.
-    #[arg(long, default_value = "unix:///run/skiff/skiff.sock")]
-    pub(crate) endpoint: String,
-    /// Its log, appended to.
-    #[arg(long, default_value = "/var/log/skiffd.log")]
-    pub(crate) log: PathBuf,
-    /// Run only the tests whose name contains this.
-    #[arg(long)]
-    pub(crate) only: Option<String>,
+    #[command(flatten)]
+    pub(crate) daemon: Flags,
 }
 
 /// The daemon all tests share.
@@ -45,9 +34,7 @@ pub(crate) struct Running {
 
 impl Node {
     pub(crate) async fn start(options: Options) -> anyhow::Result<Self> {
-        let (daemon, mut cri) =
-            Daemon::start(&options.skiffd, &[], &options.log, &options.endpoint).await?;
-        cri.pull(BUSYBOX).await.context("pull the image")?;
+        let (daemon, cri) = options.daemon.start().await?;
         Ok(Self {
             options,
             cri,

@@ -174,8 +174,9 @@ pub(crate) async fn another_daemon(node: &mut Node) -> anyhow::Result<()> {
         endpoint,
     ];
     std::fs::create_dir_all("/run/skiff2")?;
-    let log = &node.options.log;
-    let (mut second, _) = Daemon::start(&node.options.skiffd, &arguments, log, endpoint).await?;
+    let log = &node.options.daemon.log;
+    let (mut second, _) =
+        Daemon::start(&node.options.daemon.skiffd, &arguments, log, endpoint).await?;
     // Its sweep goes on after its first answer.
     tokio::time::sleep(Duration::from_secs(2)).await;
     second.terminate()?;

@@ -10,25 +10,15 @@ use skiff_cri::v1::{
     ContainerState, ContainerStatus, ContainerStatusRequest, LinuxContainerResources,
     ListPodSandboxRequest, PodSandboxConfig, UpdateContainerResourcesRequest,
 };
-use skiff_integration::client::{self, BUSYBOX, Cri};
-use skiff_integration::daemon::Daemon;
+use skiff_integration::client::{self, Cri};
+use skiff_integration::daemon::{Daemon, Flags};
 use tonic::{Code, Status};
 
 /// Tests limits and their changes.
 #[derive(Clone, Debug, Parser)]
 pub(crate) struct Options {
-    /// The daemon to start.
-    #[arg(long, default_value = "/usr/local/bin/skiffd")]
-    pub(crate) skiffd: PathBuf,
-    /// Its socket.
-    #[arg(long, default_value = "unix:///run/skiff/skiff.sock")]
-    pub(crate) endpoint: String,
-    /// Its log, appended to.
-    #[arg(long, default_value = "/var/log/skiffd.log")]
-    pub(crate) log: PathBuf,
-    /// Run only the tests whose name contains this.
-    #[arg(long)]
-    pub(crate) only: Option<String>,
+    #[command(flatten)]
+    pub(crate) daemon: Flags,
     /// Test the systemd driver.
     #[arg(long)]
     pub(crate) systemd: bool,
@@ -49,9 +39,7 @@ pub(crate) struct Made {
 
 impl Lab {
     pub(crate) async fn start(options: Options) -> anyhow::Result<Self> {
-        let (daemon, mut cri) =
-            Daemon::start(&options.skiffd, &[], &options.log, &options.endpoint).await?;
-        cri.pull(BUSYBOX).await.context("pull the image")?;
+        let (daemon, cri) = options.daemon.start().await?;
         let pods = 0;
         Ok(Self { cri, daemon, pods })
     }

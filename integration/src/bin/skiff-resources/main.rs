@@ -34,7 +34,7 @@ macro_rules! run {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
-    let (only, systemd) = (options.only.clone(), options.systemd);
+    let (only, systemd) = (options.daemon.only.clone(), options.systemd);
     let mut report = Report::open()?;
     let mut lab = Lab::start(options).await?;
     if systemd {
