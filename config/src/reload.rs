@@ -11,9 +11,11 @@ use toml::{Table, Value};
 use crate::{Config, ConfigError};
 
 /// Keys, and tables of keys, that a running daemon takes up. Everything else takes a restart.
-const TAKEN_UP: [&str; 5] = [
+const TAKEN_UP: [&str; 7] = [
     "cdi.dirs",
     "container",
+    "image.signature_policy",
+    "image.signature_policy_dir",
     "log.level",
     "runtime.default_handler",
     "runtime.handlers",

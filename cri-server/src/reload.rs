@@ -10,10 +10,11 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 use skiff_cdi::Cdi;
 use skiff_config::{Config, ConfigError, Loaded, Overrides};
+use skiff_signature::PolicyError;
 use skiff_spec::SpecError;
 use tokio::signal::unix::Signal;
 
-use crate::daemon::Daemon;
+use crate::daemon::{Daemon, signature_settings};
 use crate::handler::Handlers;
 use crate::telemetry::{Logging, LoggingError, chain};
 
@@ -34,6 +35,8 @@ enum ReloadError {
     Config(#[from] ConfigError),
     #[error("configuration of containers")]
     Defaults(#[from] SpecError),
+    #[error(transparent)]
+    Signatures(#[from] PolicyError),
     #[error(transparent)]
     Logging(#[from] LoggingError),
 }
@@ -63,6 +66,9 @@ fn reload(daemon: &Daemon, source: &Source) -> Result<String, ReloadError> {
     let next = held.take_up(&config)?;
     // A handler's program may have been replaced without a word in a file.
     let handlers = tokio::task::block_in_place(|| Handlers::new(&next, &daemon.features))?;
+    // Every policy is read anew, also where only a file has changed.
+    let signatures = signature_settings(&next);
+    tokio::task::block_in_place(|| daemon.signatures.reload(signatures))?;
     if next.log.level != held.log.level {
         source.logging.set_level(next.log.level)?;
     }
