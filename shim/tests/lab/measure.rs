@@ -1,9 +1,10 @@
 //! Time and memory, printed and not judged: run with `--ignored --nocapture` in a node lab, with a
 //! static release build.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use skiff_shim_proto::message::Call;
+use skiff_shim_proto::message::{Adopt, Call};
 
 use crate::daemon::Shim;
 use crate::needs_a_lab;
@@ -116,12 +117,19 @@ fn measure() {
 #[ignore = "measures"]
 fn measure_user_namespaces() {
     needs_a_lab!();
-    let mut times: [[Vec<Duration>; 3]; 2] = Default::default();
+    let mut times: [[Vec<Duration>; 4]; 2] = Default::default();
     for round in 0..2 * ROUNDS {
         let with = round % 2;
         std::thread::sleep(GAP);
-        let (scene, mut shim) = (Scene::new(), Shim::spare());
-        let adopt = crate::user_namespaces::pod(&shim, with == 1);
+        let scene = Scene::new();
+        let mut shim = match with {
+            0 => Shim::spare(),
+            _ => Shim::spare_with_user_namespace(),
+        };
+        let adopt = Adopt {
+            sysctls: BTreeMap::new(),
+            ..crate::user_namespaces::pod(&shim, with == 1)
+        };
         let create = crate::user_namespaces::on_overlay(&scene, &shim, with == 1);
         let mut time = |at: usize, call: Call| {
             let begun = Instant::now();
@@ -130,17 +138,16 @@ fn measure_user_namespaces() {
         };
         time(0, Call::Adopt(adopt));
         time(1, Call::Create(Box::new(create)));
-        let start = Call::Start { id: "c".into() };
-        shim.daemon.ask(start).unwrap();
+        time(2, Call::Start { id: "c".into() });
         let begun = Instant::now();
         let exec = shim.daemon.exec(scene.exec(1, "c", &["true"]), None);
         exec.answer.unwrap();
-        times[with][2].push(begun.elapsed());
+        times[with][3].push(begun.elapsed());
         shim.shutdown();
     }
     let whose = ["without", "with"];
     for (times, whose) in times.into_iter().zip(whose) {
-        for (times, what) in times.into_iter().zip(["adopt", "create", "exec true"]) {
+        for (times, what) in times.into_iter().zip(["adopt", "create", "start", "exec true"]) {
             print(&format!("{what}, {whose}"), times);
         }
     }
