@@ -46,7 +46,8 @@ fn try_in(scratch: &Path) -> Result<(), Error> {
         gid: vec![mapping],
     };
     let kinds = Namespaces::NEWNET | Namespaces::NEWIPC | Namespaces::NEWUTS;
-    let user = Unmapped::new(kinds)?.map(ids)?;
+    let (user, belongings) = Unmapped::new(kinds)?.map(ids)?;
+    belongings.give(user.mappings())?;
     let lower = vec![lower];
     let root = rootfs::prepare(&Rootfs::Overlay { lower, upper, work }, Some(&user))?;
     let shm = Shm::new(4096)?.copy()?;

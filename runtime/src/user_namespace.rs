@@ -44,6 +44,7 @@ use crate::report::{self, Report};
 use crate::sys::clone::Child;
 use crate::{Error, sys};
 
+pub use belongings::Belongings;
 pub use unmapped::Unmapped;
 
 /// How ids inside of a user namespace read outside.
@@ -177,7 +178,9 @@ impl UserNamespace {
     /// Makes one. Takes the privilege to map any id (CAP_SETUID and CAP_SETGID on the host).
     pub fn new(mappings: IdMappings) -> Result<Self, Error> {
         mappings.check("user namespace")?;
-        Unmapped::new(Namespaces::empty())?.map(mappings)
+        let (made, nothing_more) = Unmapped::new(Namespaces::empty())?.map(mappings)?;
+        drop(nothing_more);
+        Ok(made)
     }
 
     /// Opens the one that a path names, which has these mappings.

@@ -17,7 +17,7 @@ use skiff_runtime::namespace::{self, Saved};
 use skiff_runtime::oci_spec::runtime::{LinuxNamespaceType, Spec};
 use skiff_runtime::pod_init::{self, PodInit};
 use skiff_runtime::shm::Shm;
-use skiff_runtime::user_namespace::{IdMappings, Unmapped, UserNamespace};
+use skiff_runtime::user_namespace::{Belongings, IdMappings, Unmapped, UserNamespace};
 use skiff_runtime::{Namespaces, cgroup};
 use skiff_shim_proto::message::{self, Adopt, ExternalRuntime, Failure};
 
@@ -49,6 +49,8 @@ pub(crate) struct Pod {
     own: Namespaces,
     shm: Option<Shm>,
     user_namespace: Option<UserNamespace>,
+    /// What its root is still to be given: not while somebody waits for the pod.
+    belongings: Option<Belongings>,
     init: Option<PodInit>,
     init_cgroup: Option<PathBuf>,
     /// Who makes its containers; `None`: we.
@@ -82,29 +84,17 @@ impl Spare {
     pub(crate) fn adopt(self, adopt: &Adopt) -> Result<Pod, Failure> {
         let own = own(adopt);
         check_sysctls(adopt, own)?;
-        let shared = || run(self.host.join(KINDS.difference(own)));
-        let wanted = adopt.user_namespace.as_ref().map(mappings);
-        let user_namespace = match (wanted, self.user_namespace) {
-            // While this process is in all the namespaces that belong to it.
-            (Some(wanted), Some(ahead)) => {
-                let user_namespace = run(ahead.map(wanted))?;
-                shared()?;
-                Some(user_namespace)
-            }
-            (Some(wanted), None) => {
-                shared()?;
-                Some(run(user_namespace(wanted, own))?)
-            }
-            (None, None) => {
-                shared()?;
-                None
-            }
-            (None, Some(_)) => {
-                return Err(failure::invalid(
-                    "a shim started with --user-namespace takes pods with a user namespace only",
-                ));
-            }
-        };
+        if adopt.user_namespace.is_none() && self.user_namespace.is_some() {
+            return Err(failure::invalid(
+                "a shim started with --user-namespace takes pods with a user namespace only",
+            ));
+        }
+        run(self.host.join(KINDS.difference(own)))?;
+        let user = adopt
+            .user_namespace
+            .as_ref()
+            .map(|wanted| user_namespace(mappings(wanted), self.user_namespace, own));
+        let (user_namespace, belongings) = run(user.transpose())?.unzip();
         run(furnish(adopt, own, user_namespace.as_ref()))?;
         let shm = match own.contains(Namespaces::NEWIPC) {
             true if adopt.shm_size == USUAL_SHM => Some(self.shm),
@@ -123,6 +113,7 @@ impl Spare {
             own,
             shm,
             user_namespace,
+            belongings,
             init: None,
             init_cgroup: adopt.init_cgroup.clone().filter(|_| adopt.shared_pid),
             external: adopt.external.clone().map(Arc::from),
@@ -147,17 +138,28 @@ fn mappings(wanted: &message::UserNamespace) -> IdMappings {
     }
 }
 
-/// A user namespace that was not made ahead, with the namespaces that belong to it, into which the
-/// caller moves.
+/// A user namespace with its ids: one that was made ahead, or one made now with the namespaces that
+/// belong to it, into which the caller moves.
 fn user_namespace(
     mappings: IdMappings,
+    ahead: Option<Unmapped>,
     own: Namespaces,
-) -> Result<UserNamespace, skiff_runtime::Error> {
-    let made = Unmapped::new(own)?;
-    if own.contains(Namespaces::NEWNET) {
-        namespace::loopback_up()?;
-    }
-    made.map(mappings)
+) -> Result<(UserNamespace, Belongings), skiff_runtime::Error> {
+    let unmapped = match ahead {
+        Some(ahead) => ahead,
+        None => {
+            let made = Unmapped::new(own)?;
+            if own.contains(Namespaces::NEWNET) {
+                namespace::loopback_up()?;
+            }
+            made
+        }
+    };
+    let (user, belongings) = unmapped.map(mappings)?;
+    Ok(match own.contains(Namespaces::NEWNET) {
+        true => (user, belongings),
+        false => (user, belongings.without_network()),
+    })
 }
 
 /// What is set in the pod's namespaces: its host name and the sysctls.
@@ -220,6 +222,14 @@ impl Pod {
                 rustix::process::WaitIdOptions::EXITED,
             );
             let _ = self.remove_init_cgroup();
+        }
+    }
+
+    /// Does what was put off until the pod's adoption was answered.
+    pub(crate) fn settle(&mut self) -> Result<(), skiff_runtime::Error> {
+        match (self.belongings.take(), &self.user_namespace) {
+            (Some(belongings), Some(user)) => belongings.give(user.mappings()),
+            _ => Ok(()),
         }
     }
 

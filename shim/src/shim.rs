@@ -133,6 +133,7 @@ impl Shim {
             for (source, readiness) in ready {
                 self.happened(source, readiness)?;
             }
+            self.settle();
             self.work_due(Instant::now());
             self.part_with_the_gone();
         }
@@ -267,6 +268,15 @@ impl Shim {
             .filter_map(Container::next_deadline)
             .chain(hunts)
             .min()
+    }
+
+    /// Finishes a pod that was just adopted, before any other call is read.
+    fn settle(&mut self) {
+        if let Phase::Pod(pod) = &mut self.phase
+            && let Err(e) = pod.settle()
+        {
+            self.warn(None, e.to_string());
+        }
     }
 
     /// What is to be done because its time has come.

@@ -28,12 +28,15 @@ const NET: &str = "/proc/self/net";
 /// namespace.
 const MODULES: &str = "/sys/module";
 
-/// Files of the caller's namespaces.
-#[derive(Debug, Default)]
-pub(super) struct Belongings {
+/// Files of the caller's namespaces, and the end of the namespace's first process.
+#[derive(Debug)]
+#[must_use = "what is not given stays the host's"]
+pub struct Belongings {
     /// The message queues of its IPC namespace, mounted nowhere.
     queues: Option<OwnedFd>,
     net: Option<Net>,
+    /// The first process ends when this is closed.
+    _first: OwnedFd,
 }
 
 #[derive(Debug)]
@@ -45,20 +48,35 @@ struct Net {
 
 impl Belongings {
     /// Looks for those of the caller's new namespaces.
-    pub(super) fn find(kinds: Namespaces) -> Result<Self, Error> {
-        let mut found = Self::default();
-        if kinds.contains(Namespaces::NEWIPC) {
-            found.queues = queues()?;
-        }
-        if kinds.contains(Namespaces::NEWNET) {
-            found.net = Some(Net::find()?);
-        }
-        Ok(found)
+    pub(super) fn find(kinds: Namespaces, first: OwnedFd) -> Result<Self, Error> {
+        let queues = match kinds.contains(Namespaces::NEWIPC) {
+            true => queues()?,
+            false => None,
+        };
+        let net = match kinds.contains(Namespaces::NEWNET) {
+            true => Some(Net::find()?),
+            false => None,
+        };
+        Ok(Self {
+            queues,
+            net,
+            _first: first,
+        })
+    }
+
+    /// There is something to give.
+    pub(super) fn are_there(&self) -> bool {
+        self.queues.is_some() || self.net.is_some()
+    }
+
+    /// Leaves out the files of a network that the caller is not in any more.
+    pub fn without_network(self) -> Self {
+        Self { net: None, ..self }
     }
 
     /// Gives them to the namespace's root; the caller is still in those namespaces.
-    pub(super) fn give(self, mappings: &IdMappings) -> Result<(), Error> {
-        if self.queues.is_none() && self.net.is_none() {
+    pub fn give(self, mappings: &IdMappings) -> Result<(), Error> {
+        if !self.are_there() {
             return Ok(());
         }
         let (uid, gid) = mappings.root()?;

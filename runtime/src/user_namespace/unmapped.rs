@@ -24,8 +24,6 @@ pub struct Unmapped {
     fd: OwnedFd,
     belongings: Belongings,
     first: i32,
-    /// The first process ends when this is closed.
-    _channel: OwnedFd,
 }
 
 impl Unmapped {
@@ -58,23 +56,25 @@ impl Unmapped {
         }
         Ok(Self {
             fd,
-            belongings: Belongings::find(kinds)?,
+            belongings: Belongings::find(kinds, ours)?,
             first: first.pid,
-            _channel: ours,
         })
     }
 
-    /// Gives it its ids, and to its root what belongs to that in the other namespaces. Takes the
-    /// privilege to map any id (CAP_SETUID and CAP_SETGID on the host).
-    pub fn map(self, mappings: IdMappings) -> Result<UserNamespace, Error> {
+    /// Gives it its ids. Takes the privilege to map any id (CAP_SETUID and CAP_SETGID on the host).
+    /// What belongs to its root in the other namespaces remains to be given.
+    pub fn map(self, mappings: IdMappings) -> Result<(UserNamespace, Belongings), Error> {
         mappings.check("user namespace")?;
+        if self.belongings.are_there() {
+            mappings.root()?;
+        }
         write_map(self.first, "uid_map", &mappings.uid)?;
         write_map(self.first, "gid_map", &mappings.gid)?;
-        self.belongings.give(&mappings)?;
-        Ok(UserNamespace {
+        let user = UserNamespace {
             fd: self.fd,
             mappings,
-        })
+        };
+        Ok((user, self.belongings))
     }
 }
 

@@ -147,7 +147,10 @@ fn measure_user_namespaces() {
     }
     let whose = ["without", "with"];
     for (times, whose) in times.into_iter().zip(whose) {
-        for (times, what) in times.into_iter().zip(["adopt", "create", "start", "exec true"]) {
+        for (times, what) in times
+            .into_iter()
+            .zip(["adopt", "create", "start", "exec true"])
+        {
             print(&format!("{what}, {whose}"), times);
         }
     }
