@@ -97,18 +97,25 @@ impl Registry {
                 .wrapping_add(1_442_695_040_888_963_407);
             random.to_be_bytes()[0]
         };
-        Self::serve_file(&std::iter::repeat_with(byte).take(size).collect::<Vec<_>>())
+        let file: Vec<u8> = std::iter::repeat_with(byte).take(size).collect();
+        Self::serve_content(Content::new("file", &file, &[])?)
     }
 
     /// The same with bytes that compress to almost nothing.
     pub fn serve_inflating(size: usize) -> anyhow::Result<Self> {
         let mut file = vec![b'x'; size];
         file[..8].copy_from_slice(&seed().to_be_bytes());
-        Self::serve_file(&file)
+        Self::serve_content(Content::new("file", &file, &[])?)
     }
 
-    fn serve_file(file: &[u8]) -> anyhow::Result<Self> {
-        let content = Arc::new(Content::new(file)?);
+    /// Serves an image that declares the volume `/data` and has the file `/data/file`, of user 1000
+    /// and group 1001, with this text.
+    pub fn serve_volume(text: &str) -> anyhow::Result<Self> {
+        Self::serve_content(Content::new("data/file", text.as_bytes(), &["/data"])?)
+    }
+
+    fn serve_content(content: Content) -> anyhow::Result<Self> {
+        let content = Arc::new(content);
         let listener = TcpListener::bind("127.0.0.1:0").context("listen")?;
         let address = listener.local_addr()?;
         let shared = Arc::clone(&content);
@@ -134,19 +141,27 @@ impl Registry {
 }
 
 impl Content {
-    fn new(file: &[u8]) -> anyhow::Result<Self> {
+    /// One file, and the paths of volumes.
+    fn new(path: &str, file: &[u8], volumes: &[&str]) -> anyhow::Result<Self> {
         let mut header = tar::Header::new_gnu();
         header.set_size(u64::try_from(file.len())?);
         header.set_mode(0o644);
+        header.set_uid(1000);
+        header.set_gid(1001);
         header.set_cksum();
         let mut archive = tar::Builder::new(Vec::new());
-        archive.append_data(&mut header, "file", file)?;
+        archive.append_data(&mut header, path, file)?;
         let raw = archive.into_inner()?;
         let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
         gzip.write_all(&raw)?;
         let layer = gzip.finish()?;
+        let volumes = volumes
+            .iter()
+            .map(|path| ((*path).to_owned(), serde_json::json!({})));
+        let volumes: serde_json::Map<_, _> = volumes.collect();
         let config = serde_json::to_vec(&serde_json::json!({
-            "architecture": "amd64", "os": "linux", "config": {"Cmd": ["/file"]},
+            "architecture": "amd64", "os": "linux",
+            "config": {"Cmd": ["/file"], "Volumes": volumes},
             "rootfs": {"type": "layers", "diff_ids": [digest(&raw)]},
         }))?;
         let manifest = serde_json::to_vec(&serde_json::json!({

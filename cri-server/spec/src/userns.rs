@@ -13,6 +13,7 @@ use oci_spec::runtime::{
 use crate::SpecError;
 use crate::cri::{self, IdMapping, MountPropagation, NamespaceMode, NamespaceOption};
 use crate::input::{HostFeatures, Input, PodNetwork};
+use crate::mounts::image_of;
 use crate::user::User;
 
 const FIELD: &str = "linux.security_context.namespace_options.userns_options";
@@ -142,7 +143,8 @@ pub(crate) fn check_container(
     ))
 }
 
-/// The mappings of a volume, which a kubelet gives for each volume of a pod with a user namespace.
+/// The mappings of a volume, which a kubelet gives for each directory of a pod with a user namespace,
+/// and need not give for an image.
 pub(crate) fn map_volume(
     mount: &mut Mount,
     request: &cri::Mount,
@@ -157,6 +159,11 @@ pub(crate) fn map_volume(
     }
     let (uids, gids) = (&request.uid_mappings, &request.gid_mappings);
     if uids.is_empty() && gids.is_empty() {
+        // An image's files are the container's, as those of its own image are.
+        if let (Some(user), Some(_)) = (pod, image_of(request)) {
+            let ids = vec![user.mapping()?];
+            map(mount, ids.clone(), ids);
+        }
         return Ok(());
     }
     if pod.is_none() {

@@ -3,14 +3,14 @@
 
 use std::fs::{self, File};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown};
 use std::path::Path;
 
 use anyhow::{Result, ensure};
 use rustix::process::{Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
 use serde_json::{Value, json};
 use skiff_runtime::user_namespace::{IdMappings, UserNamespace};
-use skiff_runtime::{ImageVolume, pod_init};
+use skiff_runtime::{ImageVolume, Progress, pod_init};
 
 use crate::fixture::{Container, Lab, More, holds};
 use crate::{Test, sys};
@@ -61,6 +61,10 @@ pub(crate) const TESTS: &[Test] = &[
     (
         "user namespace: CVE-2022-0492, a release agent cannot be set",
         release_agent,
+    ),
+    (
+        "user namespace: a createContainer hook runs inside, as its root",
+        hook,
     ),
     (
         "user namespace: one that cannot be made says why",
@@ -467,4 +471,38 @@ fn malformed(lab: &Lab) -> Result<()> {
         .set("/linux/uidMappings", mapping())
         .failure()?;
     holds(&failure, &["linux.uidMappings", "without a user namespace"])
+}
+
+/// As of a CDI device: it has the container's mounts and namespaces, and no right outside.
+fn hook(lab: &Lab) -> Result<()> {
+    let bundle = lab.dir.path().join("hooked");
+    fs::create_dir_all(bundle.join("rootfs"))?;
+    let told = tempfile::Builder::new()
+        .prefix("hook")
+        .tempfile_in("/tmp")?;
+    fs::set_permissions(told.path(), PermissionsExt::from_mode(0o666))?;
+    let script = format!(
+        "{{ id -u; cat /proc/self/uid_map; : >/etc/escaped && echo escaped; }} >{} 2>&1; :",
+        told.path().display()
+    );
+    let container = container(lab, "true")
+        .set("/root/path", json!("rootfs"))
+        .set(
+            "/hooks",
+            json!({"createContainer": [
+                {"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin"]},
+            ]}),
+        );
+    let (_running, progress) = container.create_with(More {
+        bundle: Some(&*bundle),
+        ..More::default()
+    })?;
+    ensure!(matches!(progress, Progress::Ready { .. }), "{progress:?}");
+    let said = fs::read_to_string(told.path())?;
+    holds(&said, &["0\n", &FIRST.to_string(), "Permission denied"])?;
+    ensure!(
+        !said.contains("\nescaped") && !Path::new("/etc/escaped").exists(),
+        "{said}"
+    );
+    Ok(())
 }

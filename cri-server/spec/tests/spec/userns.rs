@@ -275,3 +275,30 @@ fn a_host_that_cannot_says_why() {
     host.user_namespaces = Ok(());
     check_user_namespace(user.as_ref(), &host).unwrap();
 }
+
+#[test]
+fn an_image_volume_has_the_pods_ids_unless_others_are_given() {
+    let mut case = case();
+    let image = Mount {
+        container_path: "/models".into(),
+        readonly: true,
+        image: Some(skiff_cri::v1::ImageSpec {
+            image: "sha256:abc".into(),
+            ..Default::default()
+        }),
+        ..Default::default()
+    };
+    let mut given = image.clone();
+    given.container_path = "/given".into();
+    given.uid_mappings = vec![mapping(200_000, 0, 10)];
+    given.gid_mappings = vec![mapping(200_000, 0, 10)];
+    case.config.mounts = vec![image, given];
+    let spec = case.spec();
+    let host_id = |path: &str| {
+        let mount = mount_at(&spec, path);
+        assert!(words(mount).contains(&"ridmap"), "{path}");
+        mount.uid_mappings().as_ref().unwrap()[0].host_id()
+    };
+    assert_eq!(host_id("/models"), 131_072);
+    assert_eq!(host_id("/given"), 200_000);
+}

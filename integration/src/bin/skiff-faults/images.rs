@@ -235,3 +235,41 @@ fn used(path: &Path) -> anyhow::Result<u64> {
     let info = rustix::fs::statvfs(path)?;
     Ok((info.f_blocks - info.f_bfree) * info.f_frsize)
 }
+
+/// The image of a volume is held by the container, for a daemon that comes later, too.
+pub(crate) async fn an_image_volume_outlives_the_daemon(node: &mut Node) -> anyhow::Result<()> {
+    let image = format!("{}/good:latest", registry(1000)?.host());
+    node.cri.pull(&image).await.context("PullImage")?;
+    let pod = client::pod("image-volume");
+    let id = node.cri.run_pod(&pod).await.context("RunPodSandbox")?;
+    let mut container = client::container("main", &["sleep", "600"], &pod);
+    container.mounts.push(skiff_cri::v1::Mount {
+        container_path: "/image".into(),
+        image: Some(client::image_spec(&image)),
+        readonly: true,
+        ..Default::default()
+    });
+    let container = node.cri.create(&id, &container, &pod).await?;
+    node.cri.start(&container).await?;
+    node.daemon.crash()?;
+    node.revive().await?;
+    let remove = skiff_cri::v1::RemoveImageRequest {
+        image: Some(client::image_spec(&image)),
+    };
+    node.cri.image.remove_image(remove).await?;
+    let read = node
+        .cri
+        .exec(&container, &["wc", "-c", "/image/file"])
+        .await?;
+    let size = String::from_utf8_lossy(&read.stdout).into_owned();
+    node.cri.discard_pod(&id).await.context("remove the pod")?;
+    ensure!(
+        size.starts_with("1000"),
+        "the volume after a restart: {size:?}"
+    );
+    ensure!(
+        !present(&mut node.cri, &image).await?,
+        "the image is there after its last user has gone"
+    );
+    Ok(())
+}

@@ -59,6 +59,7 @@ async fn main() -> anyhow::Result<()> {
         images::a_registry_that_never_answers,
         images::a_layer_that_stalls,
         images::a_full_disk_during_unpack,
+        images::an_image_volume_outlives_the_daemon,
         containers::a_command_that_does_not_exist,
         containers::a_command_that_is_not_executable,
         containers::a_working_directory_that_is_a_file,

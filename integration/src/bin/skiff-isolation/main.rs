@@ -98,6 +98,8 @@ async fn main() -> anyhow::Result<()> {
         users::advertised,
         users::the_mapping_that_was_asked_for,
         users::owners_of_files,
+        users::image_volumes,
+        users::volumes_of_the_image,
         users::two_pods,
         users::ids_of_another_pod,
         users::the_hosts_network,

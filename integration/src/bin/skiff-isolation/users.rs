@@ -5,11 +5,15 @@ use std::os::unix::fs::MetadataExt;
 
 use anyhow::{Context, ensure};
 use skiff_cri::v1::{IdMapping, Int64Value, NamespaceMode, StatusRequest, UserNamespace};
+use skiff_integration::client::image_spec;
+use skiff_integration::registry::Registry;
 use skiff_probe::report::Report;
 
 use crate::lab::{Lab, Shape, same};
 
 const LENGTH: u32 = 65536;
+/// An image of several layers.
+const NGINX: &str = "registry.k8s.io/e2e-test-images/nginx:1.14-2";
 
 fn mapping(container_id: u32, host_id: u32, length: u32) -> IdMapping {
     IdMapping {
@@ -168,6 +172,86 @@ pub(crate) async fn owners_of_files(lab: &mut Lab) -> anyhow::Result<()> {
     .await;
     skiff_integration::mount::unmount(tmpfs)?;
     outcome
+}
+
+/// Files of an image volume are whose they are in the image, of the whole of it and of a part. A
+/// kubelet may give the mapping or not.
+pub(crate) async fn image_volumes(lab: &mut Lab) -> anyhow::Result<()> {
+    let host = 2_900_000;
+    let mut shape = mapped("image-volume", host);
+    lab.pull(NGINX).await?;
+    for (inside, part, given) in [
+        ("/whole", "", false),
+        ("/part", "etc/nginx", false),
+        ("/given", "", true),
+    ] {
+        let mount = shape.mount("", inside);
+        mount.image = Some(image_spec(NGINX));
+        mount.image_sub_path = part.to_owned();
+        mount.readonly = true;
+        if given {
+            mount.uid_mappings = vec![mapping(0, host, LENGTH)];
+            mount.gid_mappings = vec![mapping(0, host, LENGTH)];
+        }
+    }
+    lab.look(shape, async |inside| {
+        let files = [
+            "stat=/whole/etc/nginx/nginx.conf",
+            "stat=/part/nginx.conf",
+            "stat=/given/etc",
+        ];
+        for (path, outcome) in inside.attempt(&files).await? {
+            ensure!(
+                outcome.contains(" 0 0 "),
+                "{path}: {outcome}, not 0 0 inside"
+            );
+        }
+        inside
+            .outcomes(&[
+                ("read=/part/nginx.conf", "ok"),
+                ("create=/whole/file", "EROFS"),
+                ("write=/part/nginx.conf:x", "EROFS"),
+            ])
+            .await
+    })
+    .await
+}
+
+/// A volume that the image declares begins with what the image has there, belongs to whom it does
+/// there, and can be written beside a root file system that cannot; with and without a user
+/// namespace.
+pub(crate) async fn volumes_of_the_image(lab: &mut Lab) -> anyhow::Result<()> {
+    let registry = Registry::serve_volume("from the image")?;
+    let host = registry.host();
+    let trust = format!("/etc/skiff/certs.d/{host}");
+    fs::create_dir_all(&trust)?;
+    fs::write(
+        format!("{trust}/hosts.toml"),
+        format!("server = \"http://{host}\"\n"),
+    )?;
+    let image = format!("{host}/good:latest");
+    for mut shape in [
+        Shape::new("own-volume"),
+        mapped("own-volume-mapped", 3_000_000),
+    ] {
+        shape.container.image = Some(image_spec(&image));
+        shape.security().readonly_rootfs = true;
+        lab.look(shape, async |inside| {
+            inside
+                .outcomes(&[
+                    ("read=/data/file", "ok: from the image"),
+                    ("create=/data/new", "ok"),
+                    ("create=/new", "EROFS"),
+                ])
+                .await?;
+            for (path, outcome) in inside.attempt(&["stat=/data/file"]).await? {
+                ensure!(outcome.contains(" 1000 1001 "), "{path}: {outcome}");
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
 }
 
 /// Two pods are different users of the host and cannot see each other.
