@@ -1,8 +1,10 @@
 //! The first process of a PID namespace that the containers of a pod share: it reaps what is
-//! orphaned there and does nothing else.
+//! orphaned there and does nothing else. Told to end from outside (systemd stops a scope by SIGTERM
+//! to all its processes, and waits 90 s for the last), it does so once it is alone.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
+use std::time::Duration;
 
 use rustix::process::{
     DumpableBehavior, Signal, WaitOptions, set_dumpable_behavior, set_parent_process_death_signal,
@@ -13,6 +15,7 @@ use crate::child::Status;
 use crate::error::Doing;
 use crate::namespace::Namespaces;
 use crate::sys::clone::Child;
+use crate::sys::process::Came;
 use crate::user_namespace::{self, UserNamespace};
 use crate::{Error, cgroup, report, sys};
 
@@ -27,8 +30,8 @@ pub struct PodInit {
 
 /// Clones a pod init into a new PID namespace, which belongs to the user namespace if there is
 /// one, and, if given, a cgroup (made when missing). It is named `skiff-init`, holds no
-/// descriptors and ignores signals; SIGKILL from the caller ends it and with it the namespace. It
-/// can be reaped only after the caller has reaped its own children in there.
+/// descriptors and ignores signals from inside; SIGKILL from the caller ends it and with it the
+/// namespace. It can be reaped only after the caller has reaped its own children in there.
 ///
 /// On error nothing is left but the cgroup's parents.
 pub fn spawn(cgroup: Option<&Path>, user: Option<&UserNamespace>) -> Result<PodInit, Error> {
@@ -62,8 +65,12 @@ fn clone(dir: Option<BorrowedFd<'_>>, user: Option<&UserNamespace>) -> Result<Ch
     }
 }
 
+/// How often it looks whether it is alone, once it is to end.
+const LOOK: Duration = Duration::from_millis(100);
+
 /// Every signal is blocked, so none but SIGKILL and SIGSTOP of the caller does anything; SIGCHLD
-/// is waited for. It does not outlive the caller.
+/// and SIGTERM are waited for, and the latter means nothing from inside. It does not outlive the
+/// caller.
 fn run() -> ! {
     sys::process::block_signals();
     let _ = set_parent_process_death_signal(Some(Signal::KILL));
@@ -71,8 +78,14 @@ fn run() -> ! {
     let _ = rustix::thread::set_name(c"skiff-init");
     let _ = rustix::process::chdir("/");
     let _ = sys::fd::close_all_but(0, &mut []);
+    let mut patience = None;
     loop {
         while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
-        sys::process::await_child_signal();
+        if patience.is_some() && sys::process::is_alone() {
+            sys::process::exit(0);
+        }
+        if sys::process::await_signal(patience) == Came::Termination {
+            patience = Some(LOOK);
+        }
     }
 }

@@ -19,6 +19,10 @@ pub(crate) const TESTS: &[Test] = &[
         shared_pids,
     ),
     (
+        "a pod's init ends when it is told to from outside and is alone",
+        told_to_end,
+    ),
+    (
         "the pod's namespaces are inherited, or joined by path",
         inherited,
     ),
@@ -152,5 +156,32 @@ fn bound(lab: &Lab) -> Result<()> {
     namespace::unbind_network(&path)?;
     ensure!(!path.exists());
     ensure!(output?.lines().any(|line| line == "lo"));
+    Ok(())
+}
+
+/// systemd stops a scope by SIGTERM to everybody, and waits long for the last.
+fn told_to_end(lab: &Lab) -> Result<()> {
+    let init = pod_init::spawn(None, None)?;
+    let ended = |options| waitid(WaitId::PidFd(init.pidfd.as_fd()), options);
+    let now = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+    let container = lab.container("kill -TERM 1; sleep 1; echo done");
+    let running = start(
+        &container,
+        More {
+            pid_namespace: Some(init.pidfd.as_fd()),
+            ..More::default()
+        },
+    )?;
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    ensure!(ended(now)?.is_none(), "it has heard a container");
+    pidfd_send_signal(&init.pidfd, Signal::TERM)?;
+    let (code, output) = running.finish()?;
+    ensure!(
+        code == 0 && output == "done\n",
+        "it did not wait: {code} {output:?}"
+    );
+    let status = ended(WaitIdOptions::EXITED)?;
+    let code = status.and_then(|status| status.exit_status());
+    ensure!(code == Some(0), "it ended with {code:?}");
     Ok(())
 }

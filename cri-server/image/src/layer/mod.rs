@@ -8,9 +8,10 @@
 //!
 //! Two threads per layer (`stream`), with short queues between them, so memory does not depend
 //! on the layer's size. `tar` reads entries, `extract` makes them, `graft` settles what depends
-//! on the layers below.
+//! on the layers below; `confine` takes from the threads what they do not need.
 
 mod attributes;
+mod confine;
 mod error;
 mod extract;
 mod graft;

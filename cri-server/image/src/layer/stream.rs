@@ -12,6 +12,7 @@ use skiff_reference::Digest;
 use tokio::sync::{mpsc, oneshot};
 
 use super::Limits;
+use super::confine::{Work, confine};
 use super::error::LayerError;
 use super::extract::{Extracted, Extractor};
 use super::scratch::Scratch;
@@ -118,6 +119,7 @@ fn extract(
     scratch: &Scratch,
     limits: Limits,
 ) -> Result<(Extracted, Digest), LayerError> {
+    confine(Work::Unpacking);
     let mut archive = Reader::new(source);
     let extracted =
         Extractor::new(&scratch.fs(), &scratch.replaced(), limits)?.run(&mut archive)?;
@@ -136,6 +138,7 @@ fn inflate(
     limit: u64,
 ) -> Result<(), LayerError> {
     give_way();
+    confine(Work::Inflating);
     let mut chunks = Chunks {
         chunks,
         chunk: Bytes::new(),

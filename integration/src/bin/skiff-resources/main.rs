@@ -48,6 +48,7 @@ async fn main() -> anyhow::Result<()> {
             systemd::limits_hold_through_a_reload,
             systemd::memory_runs_out,
             systemd::a_pod_outlives_the_daemon,
+            systemd::a_scope_that_is_stopped_ends_soon,
             systemd::nothing_is_left,
             systemd::a_daemon_killed_while_pods_start,
         );

@@ -233,3 +233,26 @@ pub(crate) async fn a_daemon_killed_while_pods_start(lab: &mut Lab) -> anyhow::R
     }
     Ok(())
 }
+
+/// The init of a pod does not make systemd wait until it kills, and costs little.
+pub(crate) async fn a_scope_that_is_stopped_ends_soon(lab: &mut Lab) -> anyhow::Result<()> {
+    let pod = lab.pod(SLICE);
+    let script = "trap 'exit 0' TERM; sleep 3600 & wait";
+    let made = lab.create_in(&pod, script, memory(64 * MIB)).await?;
+    lab.cri.start(&made.id).await?;
+    let scope = made.cgroup.parent().context("no parent")?;
+    let leaf = scope.join(format!("skiff-{}", made.pod));
+    let init = crate::lab::read(&leaf.join("cgroup.procs"))?;
+    let rollup = std::fs::read_to_string(format!("/proc/{init}/smaps_rollup"))?;
+    let own = rollup.lines().filter(|line| line.starts_with("Private_"));
+    let own: u64 = own
+        .filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok())
+        .sum();
+    ensure!(own <= 512, "the pod's init has {own} kB of its own");
+    let began = Instant::now();
+    systemctl(&["stop", SLICE])?;
+    let took = began.elapsed();
+    ensure!(took < Duration::from_secs(20), "it took {took:?}");
+    lab.cri.discard_pod(&made.pod).await?;
+    none_left().await
+}
