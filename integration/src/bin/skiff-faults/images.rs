@@ -259,7 +259,7 @@ pub(crate) async fn an_image_volume_outlives_the_daemon(node: &mut Node) -> anyh
     node.cri.image.remove_image(remove).await?;
     let read = node
         .cri
-        .exec(&container, &["wc", "-c", "/image/file"])
+        .exec(&container, &["wc", "-c", "/image/file"], 10)
         .await?;
     let size = String::from_utf8_lossy(&read.stdout).into_owned();
     node.cri.discard_pod(&id).await.context("remove the pod")?;
