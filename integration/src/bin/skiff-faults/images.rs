@@ -252,7 +252,8 @@ pub(crate) async fn an_image_volume_outlives_the_daemon(node: &mut Node) -> anyh
     let container = node.cri.create(&id, &container, &pod).await?;
     node.cri.start(&container).await?;
     node.daemon.crash()?;
-    node.revive().await?;
+    let (cri, _) = node.daemon.restart().await?;
+    node.cri = cri;
     let remove = skiff_cri::v1::RemoveImageRequest {
         image: Some(client::image_spec(&image)),
     };
