@@ -6,8 +6,10 @@
 //! subdirectories are moved up to the trash directory instead of being descended into.
 
 use std::ffi::CStr;
+use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 
@@ -16,8 +18,10 @@ use rustix::io::Errno;
 
 use crate::error::StoreError;
 
-/// Names in a trash directory only have to differ within one run and from leftovers.
+/// Names in a trash directory have to differ within one run, and from what earlier ones left: a pid
+/// may come again after a reboot.
 static NEXT: AtomicU64 = AtomicU64::new(0);
+static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::process::id()));
 
 /// The deleting thread's entrance. The thread ends when all clones are gone and all is deleted.
 #[derive(Debug, Clone)]
@@ -66,7 +70,7 @@ impl Trash {
 
 fn fresh(trash: &Path) -> PathBuf {
     let n = NEXT.fetch_add(1, Ordering::Relaxed);
-    trash.join(format!("{}-{n}", std::process::id()))
+    trash.join(format!("{:016x}-{n}", *RUN))
 }
 
 fn delete_logged(path: &Path) {
@@ -75,32 +79,40 @@ fn delete_logged(path: &Path) {
     }
 }
 
-/// Deletes `path`, which must be an entry of a trash directory.
+/// Deletes `path`, which must be an entry of a trash directory, as far as that can be done, and
+/// tells what went wrong first.
 fn delete(path: &Path) -> io::Result<()> {
     let trash = path.parent().unwrap_or(Path::new("."));
     let mut queue = vec![path.to_owned()];
+    let mut outcome = Ok(());
     while let Some(next) = queue.pop() {
-        match unlinkat(CWD, &next, AtFlags::empty()) {
-            Ok(()) | Err(Errno::NOENT) => continue,
-            // EPERM is what POSIX has unlink answer for a directory, EISDIR what Linux does.
-            Err(Errno::ISDIR | Errno::PERM) => {}
-            Err(e) => return Err(e.into()),
-        }
-        let emptied = empty(&next, trash, &mut queue)
-            .and_then(|()| Ok(unlinkat(CWD, &next, AtFlags::REMOVEDIR)?));
-        // Another store on the same directory may be deleting what an earlier run left, too.
-        match emptied {
-            Err(e) if e.kind() == io::ErrorKind::NotFound => {}
-            done => done?,
-        }
+        outcome = outcome.and(delete_one(&next, trash, &mut queue));
     }
-    Ok(())
+    outcome
+}
+
+/// Deletes a file, or a directory whose subdirectories go to `trash` and `queue`.
+fn delete_one(path: &Path, trash: &Path, queue: &mut Vec<PathBuf>) -> io::Result<()> {
+    match unlinkat(CWD, path, AtFlags::empty()) {
+        Ok(()) | Err(Errno::NOENT) => return Ok(()),
+        // EPERM is what POSIX has unlink answer for a directory, EISDIR what Linux does.
+        Err(Errno::ISDIR | Errno::PERM) => {}
+        Err(e) => return Err(e.into()),
+    }
+    let emptied = empty(path, trash, queue);
+    let emptied = emptied.and_then(|()| Ok(unlinkat(CWD, path, AtFlags::REMOVEDIR)?));
+    match emptied {
+        // Another store on the same directory may be deleting what an earlier run left, too.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
+        done => done,
+    }
 }
 
 /// Unlinks the files of `dir` and moves its subdirectories up into `trash` and `queue`.
 fn empty(dir: &Path, trash: &Path, queue: &mut Vec<PathBuf>) -> io::Result<()> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let fd = openat(CWD, dir, flags, Mode::empty())?;
+    let mut outcome = Ok(());
     let dot_or_dotdot = |name: &CStr| matches!(name.to_bytes(), b"." | b"..");
     for entry in Dir::read_from(&fd)? {
         let entry = entry?;
@@ -118,17 +130,18 @@ fn empty(dir: &Path, trash: &Path, queue: &mut Vec<PathBuf>) -> io::Result<()> {
             match renameat(&fd, name, CWD, &target) {
                 Ok(()) => queue.push(target),
                 Err(Errno::NOENT) => {}
-                Err(e) => return Err(e.into()),
+                Err(e) => outcome = outcome.and(Err(e.into())),
             }
         }
     }
-    Ok(())
+    outcome
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::os::unix::fs::symlink;
+    use rustix::fs::{IFlags, ioctl_setflags};
+    use std::os::unix::fs::{PermissionsExt, symlink};
 
     fn trash_with(build: impl FnOnce(&Path)) -> (tempfile::TempDir, PathBuf) {
         let area = tempfile::tempdir().unwrap();
@@ -154,6 +167,55 @@ mod tests {
         delete(&trash.join("x")).unwrap();
         assert!(is_empty(&trash));
         assert!(outside.path().join("kept").exists());
+    }
+
+    /// Lets nobody delete what is in `dir`; `false` where that cannot be had.
+    fn hold(dir: &Path, hold: bool) -> bool {
+        if !rustix::process::geteuid().is_root() {
+            let mode = if hold { 0 } else { 0o700 };
+            return std::fs::set_permissions(dir, PermissionsExt::from_mode(mode)).is_ok();
+        }
+        let flags = if hold {
+            IFlags::IMMUTABLE
+        } else {
+            IFlags::empty()
+        };
+        openat(CWD, dir, OFlags::RDONLY, Mode::empty())
+            .and_then(|dir| ioctl_setflags(dir, flags))
+            .is_ok()
+    }
+
+    #[test]
+    fn what_cannot_be_deleted_keeps_nothing_else() {
+        let (_area, trash) = trash_with(|x| {
+            for dir in ["a", "b", "c", "d", "e"] {
+                std::fs::create_dir_all(x.join(dir).join("below")).unwrap();
+                std::fs::write(x.join(dir).join("file"), "x").unwrap();
+            }
+        });
+        let held = trash.join("x/c");
+        if !hold(&held, true) {
+            return;
+        }
+        let error = delete(&trash.join("x"));
+        assert!(hold(&held, false));
+        error.unwrap_err();
+        let names = |dir: &Path| -> Vec<_> {
+            let entries = std::fs::read_dir(dir).unwrap();
+            entries.map(|entry| entry.unwrap().file_name()).collect()
+        };
+        assert_eq!(names(&trash), ["x"]);
+        assert_eq!(names(&trash.join("x")), ["c"]);
+        delete(&trash.join("x")).unwrap();
+        assert!(is_empty(&trash));
+    }
+
+    #[test]
+    fn a_name_is_not_met_again_after_a_reboot() {
+        let name = fresh(Path::new("/trash"));
+        let name = name.file_name().unwrap().to_str().unwrap().to_owned();
+        let (run, _) = name.rsplit_once('-').unwrap();
+        assert!(run.len() >= 16, "{name} has only a pid in it");
     }
 
     #[test]
