@@ -47,14 +47,18 @@ fn any_of_several_keys_and_all_of_several_requirements() {
         &json!({"type": "sigstoreSigned", "keyDatas": [base64(one.pem()), base64(two.pem())]}),
     );
     let signed = two.sign_image(IMAGE, &manifest().to_string());
-    check(&either, &[signed.clone()]).unwrap();
+    check(&either, std::slice::from_ref(&signed)).unwrap();
     let json = json!({"default": [
         {"type": "sigstoreSigned", "keyData": base64(one.pem())},
         {"type": "sigstoreSigned", "keyData": base64(two.pem())},
     ]});
     let both =
         skiff_signature::Policy::parse("/p.json".as_ref(), json.to_string().as_bytes()).unwrap();
-    refused(&both, &[signed.clone()], "none of the policy's keys");
+    refused(
+        &both,
+        std::slice::from_ref(&signed),
+        "none of the policy's keys",
+    );
     check(
         &both,
         &[signed, one.sign_image(IMAGE, &manifest().to_string())],
@@ -94,9 +98,13 @@ fn a_signature_is_for_one_digest() {
     // Of the manifest, which an index led to; of an index that is not this image's.
     let right = fetched(manifest(), &signed);
     policy
-        .check(&image, &[index, manifest()], &[right.clone()])
+        .check(&image, &[index, manifest()], std::slice::from_ref(&right))
         .unwrap();
-    assert!(policy.check(&image, &[index], &[right.clone()]).is_err());
+    assert!(
+        policy
+            .check(&image, &[index], std::slice::from_ref(&right))
+            .is_err()
+    );
     // Of the same digest elsewhere.
     let elsewhere = skiff_signature::Evidence {
         repository: "registry.test/other/app".into(),
@@ -148,11 +156,15 @@ fn a_log_is_asked_for_when_its_key_is_given() {
         "rekorPublicKeyData": base64(log.0.pem()),
     }));
     let mut signed = key.sign_image(IMAGE, &manifest().to_string());
-    refused(&policy, &[signed.clone()], "no promise");
+    refused(&policy, std::slice::from_ref(&signed), "no promise");
     log.enter(&mut signed, &key.pem(), 1_700_000_000);
-    check(&policy, &[signed.clone()]).unwrap();
+    check(&policy, std::slice::from_ref(&signed)).unwrap();
     Log::default().enter(&mut signed, &key.pem(), 1_700_000_000);
-    refused(&policy, &[signed.clone()], "none of the keys of the log");
+    refused(
+        &policy,
+        std::slice::from_ref(&signed),
+        "none of the keys of the log",
+    );
     log.enter(&mut signed, &Key::new().pem(), 1_700_000_000);
     refused(&policy, &[signed], "another signer");
 }
