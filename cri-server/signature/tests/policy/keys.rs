@@ -12,7 +12,7 @@ fn the_right_key_and_no_other() {
     let (key, other) = (Key::new(), Key::new());
     let policy = policy(&json!({"type": "sigstoreSigned", "keyData": base64(key.pem())}));
     let good = key.sign_image(IMAGE, &manifest().to_string());
-    check(&policy, &[good.clone()]).unwrap();
+    check(&policy, std::slice::from_ref(&good)).unwrap();
     refused(
         &policy,
         &[other.sign_image(IMAGE, &manifest().to_string())],
