@@ -19,7 +19,6 @@ use skiff_cri_server::open_files::OpenFiles;
 use skiff_cri_server::profile::apparmor;
 use skiff_cri_server::shim::binary::Binary;
 use skiff_cri_server::stats::Stats;
-use skiff_cri_server::telemetry::Tracer;
 use skiff_cri_server::{recover, reload, telemetry};
 use skiff_spec::AppArmor;
 use tokio::signal::unix::{SignalKind, signal};
@@ -210,10 +209,12 @@ fn compile_default(daemon: &Arc<Daemon>) {
 
 /// Sends the last spans, on a thread that may wait.
 async fn end_traces(daemon: Arc<Daemon>) {
-    if daemon.telemetry.tracer.is_some() {
-        let end = move || daemon.telemetry.tracer.as_ref().map(Tracer::end);
-        let _ = tokio::task::spawn_blocking(end).await;
-    }
+    let end = move || {
+        if let Some(tracer) = &daemon.telemetry.tracer {
+            tracer.end();
+        }
+    };
+    let _ = tokio::task::spawn_blocking(end).await;
 }
 
 /// Waits for SIGTERM or SIGINT.

@@ -14,7 +14,6 @@ use opentelemetry_proto::tonic::collector::trace::v1::{
 use opentelemetry_proto::tonic::trace::v1::Span;
 use skiff_cri::v1 as cri;
 use skiff_cri::v1::runtime_service_server::RuntimeService;
-use skiff_cri_server::telemetry::Tracer;
 use support::{Node, Running, container, host_pod};
 use tonic::transport::server::{Server, TcpIncoming};
 use tonic::{Request, Response, Status};
@@ -68,9 +67,15 @@ impl Collector {
 
     /// What the daemon has sent when it is told to send all.
     fn spans(&self, daemon: &Running) -> Vec<Span> {
-        daemon.daemon.telemetry.tracer.as_ref().map(Tracer::end);
+        send(daemon);
         self.spans.0.lock().unwrap().clone()
     }
+}
+
+/// Has a daemon send what it has, as at its end.
+fn send(daemon: &Running) {
+    let tracer = &daemon.daemon.telemetry.tracer;
+    tracer.as_ref().unwrap().end();
 }
 
 fn run_pod(daemon: &Running, traceparent: &str) -> String {
@@ -166,6 +171,6 @@ fn a_collector_that_does_not_answer_holds_up_nobody() {
         daemon.block_on(status).unwrap();
     }
     let began = Instant::now();
-    daemon.daemon.telemetry.tracer.as_ref().map(Tracer::end);
+    send(&daemon);
     assert!(began.elapsed() < Duration::from_secs(30));
 }

@@ -103,7 +103,9 @@ impl Tracer {
     pub fn call(&self, method: &'static str, metadata: &MetadataMap) -> Option<CallSpan> {
         let propagator = TraceContextPropagator::new();
         let client = propagator.extract_with_context(&Context::new(), &Metadata(metadata));
-        let builder = SpanBuilder::from_name(method).with_kind(SpanKind::Server);
+        let builder = SpanBuilder::from_name(method)
+            .with_kind(SpanKind::Server)
+            .with_attributes([KeyValue::new("rpc.system", "grpc")]);
         let span = self.tracer.build_with_context(builder, &client);
         span.span_context().is_sampled().then(|| {
             CallSpan(Parent {

@@ -54,10 +54,14 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<()> {
 
 async fn rounds(options: &Options, column: &mut Column, cri: &mut Cri) -> anyhow::Result<()> {
     options.shape.pull(cri).await?;
-    let events = cri.runtime.get_container_events(GetEventsRequest {});
-    let mut events = events.await.context("GetContainerEvents")?.into_inner();
+    // A runtime may not answer before it has something to tell.
+    let mut client = cri.runtime.clone();
+    let answer =
+        tokio::spawn(async move { client.get_container_events(GetEventsRequest {}).await });
     let (pod, mut container) = options.shape.requests("events");
     let pod_id = cri.run_pod(&pod).await?;
+    let answer = tokio::time::timeout(PATIENCE, answer).await;
+    let mut events = answer.context("GetContainerEvents")???.into_inner();
     for round in 0..=options.rounds {
         let metadata = container.metadata.get_or_insert_default();
         metadata.attempt = u32::try_from(round)?;
