@@ -101,6 +101,11 @@ impl Layout {
         self.shims().join(shim)
     }
 
+    /// What other runtimes know of the containers of pods, unless a handler has it elsewhere.
+    pub fn runtimes(&self) -> PathBuf {
+        self.state.join("runtimes")
+    }
+
     /// The name of a pod's network namespace.
     pub fn netns(&self, pod: &Id) -> PathBuf {
         self.netns.join(format!("{NETNS_PREFIX}{}", pod.short()))

@@ -17,7 +17,7 @@ const LOOK: Duration = Duration::from_millis(2);
 /// The part of the answer that matters here.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct Answer {
+pub struct Answer {
     mount_options: Vec<String>,
     linux: Linux,
 }
@@ -48,14 +48,22 @@ pub fn features(name: &str, path: &Path, own: Features) -> Features {
 }
 
 fn judge(answer: &Answer, own: Features) -> Features {
-    let has = |list: &[String], word: &str| list.iter().any(|other| other == word);
+    let rro = answer.mount_options.iter().any(|option| option == "rro");
     Features {
-        recursive_read_only: own.recursive_read_only && has(&answer.mount_options, "rro"),
-        user_namespaces: own.user_namespaces && has(&answer.linux.namespaces, "user"),
+        recursive_read_only: own.recursive_read_only && rro,
+        user_namespaces: own.user_namespaces && answer.joins_user_namespaces(),
     }
 }
 
-fn ask(path: &Path) -> Result<Answer, String> {
+impl Answer {
+    /// Whether the runtime knows user namespaces.
+    pub fn joins_user_namespaces(&self) -> bool {
+        self.linux.namespaces.iter().any(|kind| kind == "user")
+    }
+}
+
+/// Asks the runtime at `path`. The error is the reason why it does not answer.
+pub fn ask(path: &Path) -> Result<Answer, String> {
     let failed = |e: io::Error| format!("run {} features: {e}", path.display());
     let mut child = Command::new(path)
         .arg("features")

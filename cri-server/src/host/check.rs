@@ -1,5 +1,7 @@
 //! Facts about the host, judged against what skiff needs.
 
+mod extensions;
+
 use std::path::{Path, PathBuf};
 
 use oci_spec::runtime::Capability;
@@ -11,6 +13,8 @@ use super::filesystem::{self, Kind};
 use super::kernel::Version;
 use crate::cgroup_driver::Driver;
 use crate::systemd;
+
+pub use extensions::{cdi, handlers};
 
 /// Oldest kernel that has every system call and file that skiff cannot do without; of the long-term
 /// ones, the first with cgroup.kill (5.14). Tests run on 6.12 and later.

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -17,6 +17,7 @@ use skiff_shim_proto::message::{
     Adopt, Attach, Call, Create, CreateTook, Event, Exec, Failure, Message, PodState, Reply,
     Request, Resize, Update,
 };
+use skiff_shim_proto::{CONFINES, PROTOCOL};
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
@@ -55,6 +56,8 @@ struct Connection {
 
 struct Channel {
     shim: String,
+    /// The protocol that the shim speaks, once it has said so.
+    protocol: AtomicU32,
     socket: AsyncFd<OwnedFd>,
     next_seq: AtomicU64,
     next_exec: AtomicU64,
@@ -89,6 +92,7 @@ impl Client {
         rustix::io::ioctl_fionbio(&socket, true).map_err(|e| failed(e.into()))?;
         let channel = Arc::new(Channel {
             shim: shim.into(),
+            protocol: AtomicU32::new(PROTOCOL),
             socket: super::watch(socket).map_err(failed)?,
             next_seq: AtomicU64::new(1),
             // Unique in the life of the shim, which may have served an earlier daemon.
@@ -103,6 +107,38 @@ impl Client {
     /// The shim's id.
     pub fn shim(&self) -> &str {
         &self.0.channel.shim
+    }
+
+    /// Takes note of the protocol that the shim says it speaks; one of the future is an error.
+    pub fn speaks(&self, protocol: u32) -> Result<(), ShimError> {
+        if protocol > PROTOCOL {
+            return Err(ShimError::Newer {
+                shim: self.shim().into(),
+                found: protocol,
+                known: PROTOCOL,
+            });
+        }
+        self.0.channel.protocol.store(protocol, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Refuses what the shim would pass over and go on without: the container would not be
+    /// confined, or lack its images.
+    fn check_create(&self, create: &Create) -> Result<(), ShimError> {
+        let protocol = self.0.channel.protocol.load(Ordering::Relaxed);
+        if protocol >= CONFINES || create.seccomp.is_none() && create.images.is_empty() {
+            return Ok(());
+        }
+        let what = match create.seccomp {
+            Some(_) => "confine a container by seccomp",
+            None => "mount images",
+        };
+        Err(ShimError::Older {
+            shim: self.shim().into(),
+            what,
+            found: protocol,
+            needed: CONFINES,
+        })
     }
 
     /// Makes a spare the shim of a pod; returns the pid of its shared PID namespace's init, and
@@ -121,6 +157,7 @@ impl Client {
         create: Create,
         program: Option<Arc<OwnedFd>>,
     ) -> Result<(ProcessId, Option<CreateTook>), ShimError> {
+        self.check_create(&create)?;
         let call = Call::Create(Box::new(create));
         let fds = program.into_iter().collect();
         match self.call_with("create", call, fds).await? {
@@ -219,7 +256,10 @@ impl Client {
     /// Asks for the pod and its containers.
     pub async fn state(&self) -> Result<PodState, ShimError> {
         match self.call("state", Call::State).await? {
-            Reply::State(state) => Ok(state),
+            Reply::State(state) => {
+                self.speaks(state.protocol)?;
+                Ok(state)
+            }
             _ => Err(self.unexpected("state")),
         }
     }

@@ -87,6 +87,21 @@ pub enum ShimError {
         /// Ours.
         known: u32,
     },
+    /// It speaks a protocol of the past that has no words for what is asked.
+    #[error(
+        "shim {shim} speaks protocol {found} and cannot {what}, which takes protocol {needed}; \
+         make the pod anew"
+    )]
+    Older {
+        /// Its id.
+        shim: String,
+        /// What it cannot do.
+        what: &'static str,
+        /// Its protocol.
+        found: u32,
+        /// The first one that can.
+        needed: u32,
+    },
     /// It is not there (any more).
     #[error("shim {shim} is gone")]
     Gone {

@@ -14,7 +14,6 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use skiff_shim_proto::PROTOCOL;
 use skiff_shim_proto::message::Event;
 use tokio::sync::{mpsc, oneshot};
 
@@ -113,14 +112,7 @@ impl Starter {
 
 async fn ready(shim: &mut Shim) -> Result<(), ShimError> {
     match shim.events.recv().await {
-        Some(ShimEvent::Event(Event::Ready { protocol, .. })) if protocol > PROTOCOL => {
-            Err(ShimError::Newer {
-                shim: shim.id.clone(),
-                found: protocol,
-                known: PROTOCOL,
-            })
-        }
-        Some(ShimEvent::Event(Event::Ready { .. })) => Ok(()),
+        Some(ShimEvent::Event(Event::Ready { protocol, .. })) => shim.client.speaks(protocol),
         Some(ShimEvent::Closed) | None => Err(not_ready(shim, "it ended".into())),
         Some(ShimEvent::Event(event)) => {
             Err(not_ready(shim, format!("its first word was {event:?}")))

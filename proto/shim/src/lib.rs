@@ -18,5 +18,17 @@ pub mod process;
 pub mod record;
 
 /// Version of the messages. A daemon refuses a shim with a larger number and serves every
-/// smaller one.
-pub const PROTOCOL: u32 = 1;
+/// smaller one: what an older one would not do, it is not asked for.
+///
+/// | | since |
+/// |---|---|
+/// | 1 | the beginning |
+/// | 2 | [`message::Create::seccomp`] and [`message::Create::images`] are carried out |
+///
+/// A shim answers calls that it does not know as unsupported, and what [`message::Adopt`] asks for
+/// only shims hear that the same daemon has started: neither needs a number. What does is a field
+/// that an older shim would pass over and go on.
+pub const PROTOCOL: u32 = 2;
+
+/// The first protocol whose shims confine containers and mount images.
+pub const CONFINES: u32 = 2;

@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
+use skiff_cdi::Cdi;
 use skiff_cri_server::host::Host;
 use skiff_cri_server::host::check::{self, Finding, Severity};
 
@@ -17,6 +18,8 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut findings = check::kernel(&host);
     findings.extend(check::files(&config, host.kernel, &own));
     findings.extend(network(&config)?);
+    findings.extend(check::cdi(&Cdi::new(config.cdi.dirs.clone()).overview()));
+    findings.extend(check::handlers(&config));
     for finding in &findings {
         print(finding);
     }

@@ -131,6 +131,7 @@ fn find(layout: &Layout, networks: &Networks, args: &Args) -> anyhow::Result<Vec
     let mut directories = vec![
         layout.shims(),
         layout.all_pod_files(),
+        layout.runtimes(),
         layout.root.join("state"),
         layout.root.join("snapshots"),
     ];

@@ -197,8 +197,14 @@ pub(crate) async fn volumes_and_images(node: &mut Node) -> anyhow::Result<()> {
 }
 
 pub(crate) async fn a_user_namespace(node: &mut Node) -> anyhow::Result<()> {
+    // Its own for each handler: one whose pod was not removed must not fail the other.
+    let host_id = if node.cri.handler == "runc" {
+        3_000_000
+    } else {
+        4_000_000
+    };
     let mapping = || IdMapping {
-        host_id: 3_000_000,
+        host_id,
         container_id: 0,
         length: 65536,
     };
@@ -238,7 +244,7 @@ pub(crate) async fn a_user_namespace(node: &mut Node) -> anyhow::Result<()> {
     same(
         "ids",
         &node.says(&id, script).await?,
-        " 0 3000000 65536\n0\n0\n0",
+        &format!(" 0 {host_id} 65536\n0\n0\n0"),
     )?;
     node.says(&id, "touch /volume/file /etc/file").await?;
     let owner = std::fs::metadata(format!("{directory}/file"))?.uid();
