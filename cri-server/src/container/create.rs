@@ -8,27 +8,26 @@
 //! The record is written before the snapshot and the cgroup it names are made, so a daemon that
 //! dies between two steps leaves nothing that the next one does not know of.
 
+mod build;
+
 use std::collections::BTreeMap;
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
 
 use oci_spec::runtime::Spec;
 use skiff_cri::v1 as cri;
-use skiff_image::{Image, Snapshot};
-use skiff_shim_proto::message::{Create, LOG_ENTRY, Rootfs};
+use skiff_image::Image;
 use skiff_spec::{Devices, Input, PodFacts, Signal, SpecError, User, container_spec, resolve_user};
 
+use self::build::Recorded;
 use super::admission::admit;
-use super::confine::{Unconfinable, confine};
 use super::error::ContainerError;
 use super::host_paths::{self, Found, make_dir};
 use super::image::{image_config, image_name};
 use super::image_volumes::ImageVolumes;
 use super::record::{ContainerBirth, ContainerRecord, UserRecord};
-use super::remains::{discard, give_back};
-use super::state::{Event, State, step};
+use super::remains::discard;
+use super::state::State;
 use super::view::Facts;
 use super::volumes::OwnVolumes;
 use crate::cgroup;
@@ -36,10 +35,8 @@ use crate::daemon::Daemon;
 use crate::handler::Handler;
 use crate::host::cdi;
 use crate::id::Id;
-use crate::profile::seccomp::Program;
 use crate::record::Request;
-use crate::shim::process::ProcessId;
-use crate::shim::{Client, ShimError};
+use crate::shim::Client;
 use crate::telemetry::Timeline;
 
 /// What a container is to be made of.
@@ -94,22 +91,6 @@ struct Held {
     image: Arc<Image>,
     volumes: ImageVolumes,
     devices: Devices,
-}
-
-struct Recorded {
-    image: Arc<Image>,
-    handler: Arc<Handler>,
-    volumes: ImageVolumes,
-    record: ContainerRecord,
-    config: cri::ContainerConfig,
-    spec: Spec,
-    /// Its seccomp filter.
-    program: Option<Arc<Program>>,
-}
-
-struct Prepared {
-    recorded: Recorded,
-    snapshot: Snapshot,
 }
 
 impl Held {
@@ -331,162 +312,6 @@ fn new_record(
         stop_signal: stop_signal.number(),
         resources: None,
         state: State::Creating,
-    }
-}
-
-impl Recorded {
-    async fn confine(mut self, daemon: &Daemon) -> Result<Self, ContainerError> {
-        let confined = confine(daemon, &self.handler, &self.config, &mut self.spec).await;
-        let error = match confined {
-            Ok(program) => {
-                self.program = program;
-                return Ok(self);
-            }
-            Err(error) => error,
-        };
-        let name = name_of(&self.config);
-        let error = match error {
-            Unconfinable::Request(source) => ContainerError::Spec { name, source },
-            Unconfinable::Profile(source) => ContainerError::Profile { name, source },
-        };
-        Err(self.fail(daemon, error))
-    }
-
-    fn prepare(self, daemon: &Daemon) -> Result<Prepared, ContainerError> {
-        match daemon.images.prepare(self.record.id.as_str(), &self.image) {
-            Ok(snapshot) => Ok(Prepared {
-                recorded: self,
-                snapshot,
-            }),
-            Err(source) => {
-                let id = self.record.id.clone();
-                let action = "make the root file system";
-                Err(self.fail(daemon, ContainerError::Image { action, id, source }))
-            }
-        }
-    }
-
-    fn fail(self, daemon: &Daemon, error: ContainerError) -> ContainerError {
-        if let Err(undo) = give_back(daemon, &self.record.id) {
-            tracing::error!(
-                container = %self.record.id,
-                error = crate::telemetry::chain(&undo),
-                "a container that could not be created could not be undone either"
-            );
-        }
-        error
-    }
-}
-
-impl Prepared {
-    /// Makes the volumes that the image declares.
-    async fn fill(self, daemon: &Daemon) -> Result<Self, ContainerError> {
-        let Recorded {
-            image,
-            record,
-            config,
-            ..
-        } = &self.recorded;
-        let id = record.id.clone();
-        let made = match OwnVolumes::of(image, config) {
-            Ok(own) => own
-                .make(daemon, &id, Arc::clone(image))
-                .await
-                .map_err(|source| {
-                    let action = "make the volumes";
-                    ContainerError::Image { action, id, source }
-                }),
-            Err(source) => {
-                let name = config.metadata.clone().unwrap_or_default().name;
-                Err(ContainerError::Spec { name, source })
-            }
-        };
-        match made {
-            Ok(()) => Ok(self),
-            Err(error) => Err(self.recorded.fail(daemon, error)),
-        }
-    }
-
-    async fn build(
-        self,
-        daemon: &Daemon,
-        client: &Client,
-        timeline: &Timeline,
-    ) -> Result<(Arc<Facts>, State), ContainerError> {
-        let Self { recorded, snapshot } = self;
-        let mut record = recorded.record.clone();
-        let id = record.id.clone();
-        let Snapshot { lower, upper, work } = snapshot;
-        let create = Create {
-            id: id.to_string(),
-            spec: recorded.spec.clone(),
-            rootfs: Rootfs::Overlay { lower, upper, work },
-            images: recorded.volumes.mounts(),
-            cgroup: record.cgroup.clone(),
-            log_path: record.log_path.clone(),
-            log_entry: log_entry(daemon),
-            stdin: recorded.config.stdin,
-            stdin_once: recorded.config.stdin_once,
-            seccomp: recorded
-                .program
-                .as_ref()
-                .map(|program| program.description.clone()),
-            exit_path: daemon.layout.container_exit(&id),
-        };
-        let program = recorded
-            .program
-            .as_ref()
-            .map(|program| Arc::clone(&program.file));
-        let asked = Instant::now();
-        let process = match client.create(create, program).await {
-            Ok((process, took)) => {
-                if let Some(took) = took {
-                    timeline.created(asked, &took);
-                }
-                process
-            }
-            Err(source) => {
-                delete_by_shim(client, &record, &source).await;
-                let action = "create";
-                return Err(recorded.fail(daemon, ContainerError::Shim { action, id, source }));
-            }
-        };
-        if let Err(error) = created(daemon, &mut record, process) {
-            // The client would be told of a container that a restart forgets.
-            let _ = client.delete(id.as_str()).await;
-            return Err(recorded.fail(daemon, error));
-        }
-        let facts = Facts::new(&record, recorded.config, recorded.spec);
-        Ok((Arc::new(facts), record.state))
-    }
-}
-
-/// The configured length of log entries, unless it is the usual one.
-fn log_entry(daemon: &Daemon) -> Option<NonZeroUsize> {
-    let size = daemon.config.load().container.log_entry_size.bytes();
-    let size = usize::try_from(size).ok().and_then(NonZeroUsize::new);
-    size.filter(|size| *size != LOG_ENTRY)
-}
-
-fn created(
-    daemon: &Daemon,
-    record: &mut ContainerRecord,
-    process: ProcessId,
-) -> Result<(), ContainerError> {
-    record.state =
-        step(&record.state, Event::Created(process)).map_err(|denied| ContainerError::Denied {
-            action: "create",
-            id: record.id.clone(),
-            denied,
-        })?;
-    Ok(record.write(&daemon.layout)?)
-}
-
-/// A shim that refused has undone what it did; one that did not answer has perhaps not.
-async fn delete_by_shim(client: &Client, record: &ContainerRecord, error: &ShimError) {
-    if error.refusal().is_none() {
-        let _ = client.delete(record.id.as_str()).await;
-        let _ = cgroup::kill(&record.cgroup).await;
     }
 }
 
