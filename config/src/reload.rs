@@ -11,7 +11,7 @@ use toml::{Table, Value};
 use crate::{Config, ConfigError};
 
 /// Keys, and tables of keys, that a running daemon takes up. Everything else takes a restart.
-const TAKEN_UP: [&str; 7] = [
+const TAKEN_UP: [&str; 8] = [
     "cdi.dirs",
     "container",
     "image.signature_policy",
@@ -19,6 +19,7 @@ const TAKEN_UP: [&str; 7] = [
     "log.level",
     "runtime.default_handler",
     "runtime.handlers",
+    "stats.interval",
 ];
 
 /// A key whose value is another than before.
