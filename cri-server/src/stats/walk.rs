@@ -6,10 +6,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use skiff_image as image;
+use skiff_stats::Usage;
 
 use super::cgroup::Cgroup;
 use super::open_files::OpenFiles;
-use super::{Stats, sweep};
+use super::{Reading, Stats, sweep};
 use crate::clock;
 use crate::container::ContainerView;
 use crate::daemon::Daemon;
@@ -24,6 +25,18 @@ const SHORTEST_REST: Duration = Duration::from_millis(20);
 /// through /proc, so it is walked again after so many intervals.
 const IDLE_INTERVALS: u32 = 10;
 
+/// What tells that a container has run: processor time and page faults. A kernel whose clock is
+/// coarse counts nothing for a short-lived process, which has faults all the same.
+type Activity = (Option<u64>, Option<u64>);
+
+fn activity(reading: &Reading) -> Activity {
+    let Usage { cpu, memory, .. } = &reading.usage;
+    (
+        cpu.map(|cpu| cpu.usage),
+        memory.map(|memory| memory.stat.faults),
+    )
+}
+
 /// What was found.
 #[derive(Debug, Clone)]
 pub(super) struct Walk {
@@ -34,16 +47,16 @@ pub(super) struct Walk {
     /// What its processes have open; found out while metrics are wanted.
     pub(super) open: Option<OpenFiles>,
     since: Instant,
-    /// The processor time that it had used; `None` when it did not run.
-    usage: Option<u64>,
+    /// What it had done by then; `None` when it had no processes.
+    activity: Option<Activity>,
 }
 
 impl Walk {
-    /// Whether it is time for another one, of a container that has used so much processor time.
-    fn is_over(&self, usage: Option<u64>, idle: Duration, with_open: bool) -> bool {
-        usage != self.usage
+    /// Whether it is time for another one, of a container that has done so much.
+    fn is_over(&self, activity: Option<Activity>, idle: Duration, with_open: bool) -> bool {
+        activity != self.activity
             || self.since.elapsed() >= idle
-            || (with_open && self.open.is_none() && usage.is_some())
+            || (with_open && self.open.is_none() && activity.is_some())
     }
 }
 
@@ -59,15 +72,15 @@ pub(super) fn round(daemon: &Daemon) {
             let id = &container.facts.id;
             seen.insert(id.clone());
             let latest = stats.latest(id).filter(|_| sweep::is_there(container));
-            let usage = latest.and_then(|reading| Some(reading.usage.cpu?.usage));
+            let activity = latest.map(|reading| activity(&reading));
             if stats
                 .walked(id)
-                .is_some_and(|walk| !walk.is_over(usage, idle, with_open))
+                .is_some_and(|walk| !walk.is_over(activity, idle, with_open))
             {
                 continue;
             }
             let begin = Instant::now();
-            stats.walk(daemon, container, usage, with_open);
+            stats.walk(daemon, container, activity, with_open);
             owed += begin.elapsed() * REST;
             if owed >= SHORTEST_REST {
                 thread::sleep(owed);
@@ -90,7 +103,7 @@ impl Stats {
         &self,
         daemon: &Daemon,
         container: &ContainerView,
-        usage: Option<u64>,
+        activity: Option<Activity>,
         with_open: bool,
     ) {
         let id = &container.facts.id;
@@ -105,7 +118,7 @@ impl Stats {
             written,
             open: with_open.then(|| open_files(container)).flatten(),
             since,
-            usage,
+            activity,
         };
         let mut walks = self.walks.write().unwrap_or_else(PoisonError::into_inner);
         walks.insert(id.clone(), walk);
@@ -131,14 +144,18 @@ mod tests {
             written: None,
             open: None,
             since: Instant::now(),
-            usage: Some(7),
+            activity: Some((Some(7), Some(70))),
         };
-        assert!(!walk.is_over(Some(7), hour, false));
-        assert!(walk.is_over(Some(8), hour, false), "it ran");
+        let same = walk.activity;
+        assert!(!walk.is_over(same, hour, false));
+        let ran = Some((Some(8), Some(70)));
+        assert!(walk.is_over(ran, hour, false), "it ran");
+        let ran = Some((Some(7), Some(71)));
+        assert!(walk.is_over(ran, hour, false), "it ran, if briefly");
         assert!(walk.is_over(None, hour, false), "it has ended");
-        assert!(walk.is_over(Some(7), Duration::ZERO, false), "long ago");
-        assert!(walk.is_over(Some(7), hour, true), "metrics are wanted now");
+        assert!(walk.is_over(same, Duration::ZERO, false), "long ago");
+        assert!(walk.is_over(same, hour, true), "metrics are wanted now");
         walk.open = Some(OpenFiles::default());
-        assert!(!walk.is_over(Some(7), hour, true));
+        assert!(!walk.is_over(same, hour, true));
     }
 }

@@ -189,6 +189,6 @@ pub(crate) async fn a_new_daemon_knows(lab: &mut Lab) -> anyhow::Result<()> {
     };
     let cpu = stats.cpu.as_ref().context("nothing of the processor")?;
     let used = told("usage", cpu.usage_core_nano_seconds)?;
-    ensure!(used > 0 && used <= made.keyed("cpu.stat", "usage_usec")? * 1000);
+    ensure!(used <= made.keyed("cpu.stat", "usage_usec")? * 1000);
     Ok(())
 }
