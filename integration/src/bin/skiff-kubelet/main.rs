@@ -13,6 +13,7 @@ mod http;
 mod kubelet;
 mod lab;
 mod lifecycle;
+mod load;
 mod logs;
 mod manifest;
 mod midway;
@@ -129,6 +130,9 @@ fn of_the_cluster() -> Vec<(String, Scenario)> {
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> anyhow::Result<()> {
     let options = Options::parse();
+    if let Some(count) = options.load {
+        return load::run(&options, count).await;
+    }
     let (front, mut scenarios) = match options.cluster {
         true => (Front::Api, of_the_cluster()),
         false => (Front::Files, alone()),

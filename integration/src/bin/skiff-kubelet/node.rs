@@ -50,6 +50,12 @@ pub(crate) struct Options {
     /// Restart runtime and kubelet in the middle of every scenario.
     #[arg(long)]
     pub(crate) restarts: bool,
+    /// Start so many pods on a runtime that runs already, and measure it.
+    #[arg(long)]
+    pub(crate) load: Option<usize>,
+    /// Probe them every second.
+    #[arg(long, requires = "load")]
+    pub(crate) probes: bool,
     /// How many scenarios run at once.
     #[arg(long, default_value_t = 8)]
     pub(crate) together: usize,
