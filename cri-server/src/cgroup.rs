@@ -82,19 +82,28 @@ pub fn remove(cgroup: &Path) -> io::Result<()> {
     match std::fs::remove_dir(cgroup) {
         Ok(()) => return Ok(()),
         Err(e) if is_gone(&e) => return Ok(()),
-        Err(e) if e.kind() == io::ErrorKind::ResourceBusy => {}
+        Err(e) if is_full(&e) => {}
         Err(e) => return Err(e),
     }
+    let emptied = remove_below(cgroup).and_then(|()| std::fs::remove_dir(cgroup));
+    // Its shim removes it, too, if there is one.
+    emptied.or_else(|e| if is_gone(&e) { Ok(()) } else { Err(e) })
+}
+
+fn remove_below(cgroup: &Path) -> io::Result<()> {
     for entry in std::fs::read_dir(cgroup)? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             remove(&entry.path())?;
         }
     }
-    match std::fs::remove_dir(cgroup) {
-        Err(e) if !is_gone(&e) => Err(e),
-        _ => Ok(()),
-    }
+    Ok(())
+}
+
+/// What a cgroup's directory answers that has others in it (or processes), and what any other does.
+fn is_full(error: &io::Error) -> bool {
+    let kind = error.kind();
+    kind == io::ErrorKind::ResourceBusy || kind == io::ErrorKind::DirectoryNotEmpty
 }
 
 /// A cgroup's files vanish before its directory does: opening one then says "no such device".
@@ -152,6 +161,30 @@ mod tests {
             );
         }
         assert!(!is_own(Path::new("kubepods"), &pod));
+    }
+
+    #[test]
+    fn a_cgroup_that_vanishes_meanwhile_is_removed() {
+        for _ in 0..40 {
+            let root = tempfile::tempdir().unwrap();
+            let cgroup = root.path().join("skiff-x");
+            for below in 0..20 {
+                std::fs::create_dir_all(cgroup.join(format!("{below}/a/b"))).unwrap();
+            }
+            let ready = std::sync::Barrier::new(4);
+            std::thread::scope(|scope| {
+                let all = [0; 4].map(|_| {
+                    scope.spawn(|| {
+                        ready.wait();
+                        remove(&cgroup)
+                    })
+                });
+                for one in all {
+                    one.join().unwrap().unwrap();
+                }
+            });
+            assert!(!cgroup.exists());
+        }
     }
 
     #[test]
