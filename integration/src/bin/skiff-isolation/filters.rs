@@ -5,6 +5,7 @@ use std::fs;
 use anyhow::{Context, ensure};
 use skiff_cri::v1::security_profile::ProfileType::{Localhost, RuntimeDefault, Unconfined};
 
+use crate::credentials::with_capabilities;
 use crate::lab::{Lab, PROBE, Shape, profile, same};
 
 /// The mode of a process with a filter (PR_SET_SECCOMP(2const)).
@@ -144,9 +145,15 @@ fn write(path: &str, content: &str) -> anyhow::Result<()> {
     fs::write(path, content).with_context(|| format!("write {path}"))
 }
 
-/// The runtime's own profile is loaded when it is asked for.
+/// The runtime's own profile is loaded when it is asked for. An exec into a container that may trace
+/// gets there on another way.
 pub(crate) async fn apparmor_runtime_default(lab: &mut Lab) -> anyhow::Result<()> {
-    let mut shape = Shape::new("apparmor-default");
+    apparmor_default(lab, Shape::new("apparmor-default")).await?;
+    let tracer = with_capabilities("apparmor-tracer", &["SYS_PTRACE"], &[], &[]);
+    apparmor_default(lab, tracer).await
+}
+
+async fn apparmor_default(lab: &mut Lab, mut shape: Shape) -> anyhow::Result<()> {
     shape.security().apparmor = profile(RuntimeDefault, "");
     lab.look(shape, async |inside| {
         let label = inside.report.label.clone();
