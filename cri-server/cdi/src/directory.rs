@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::Problem;
-use crate::document::{ContainerEdits, Document, DocumentError};
+use crate::document::{Document, DocumentError};
+use crate::edits::ContainerEdits;
 use crate::name::{DeviceName, Kind};
 
 /// Largest file, in bytes.

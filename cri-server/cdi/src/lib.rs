@@ -5,7 +5,8 @@
 //! asked for, and from then on only after inotify has told of a change: asking costs one system
 //! call. What is done with the changes is the caller's business.
 //!
-//! Map: [`name`] names of devices; [`document`] the files; `directory` which of them count;
+//! Map: [`name`] names of devices; [`document`] the files, [`edits`]
+//! what is changed by them; `directory` which of them count;
 //! `watch` what has changed.
 //!
 //! Invariants: a file that cannot be read or is not valid takes nothing away from the others, and
@@ -14,6 +15,7 @@
 #![forbid(unsafe_code)]
 
 pub mod document;
+pub mod edits;
 pub mod name;
 
 mod directory;
@@ -24,7 +26,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use directory::Index;
-pub use document::{ContainerEdits, Document};
+pub use document::Document;
+pub use edits::ContainerEdits;
 pub use name::DeviceName;
 use watch::Watch;
 

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::capture::excerpt;
 use crate::error::Error;
 use crate::network::{Network, Plugin};
-use crate::plugin::{Launcher, PluginError, excerpt};
+use crate::plugin::{Launcher, PluginError};
 use crate::pod::Pod;
 use crate::request::{self, Verb};
 use crate::result::{self, Success};

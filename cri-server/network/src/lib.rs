@@ -19,6 +19,7 @@
 #![forbid(unsafe_code)]
 
 mod cache;
+mod capture;
 mod chain;
 mod directory;
 mod error;

@@ -3,6 +3,7 @@
 use std::fs;
 
 use super::*;
+use crate::capture::MAX_EXCERPT;
 
 /// A directory of plugins.
 struct Bin(tempfile::TempDir);

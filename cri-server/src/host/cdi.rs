@@ -5,7 +5,7 @@ use std::io;
 use std::path::Path;
 
 use oci_spec::runtime::{HookBuilder, Hooks, LinuxDeviceType, Mount, MountBuilder};
-use skiff_cdi::document::{self, ContainerEdits, DeviceNode, HookName};
+use skiff_cdi::edits::{self, ContainerEdits, DeviceNode, HookName};
 use skiff_cdi::{Cdi, DeviceName, requested};
 use skiff_cri::v1::ContainerConfig;
 use skiff_spec::{HostDevice, Injection, RequestedDevice, SpecError, User, check_destination};
@@ -119,7 +119,7 @@ fn found(described: &DeviceNode) -> io::Result<HostDevice> {
     }
 }
 
-fn mount(described: &document::Mount) -> Result<Mount, String> {
+fn mount(described: &edits::Mount) -> Result<Mount, String> {
     let destination = &described.container_path;
     check_destination(destination, "mounts.containerPath").map_err(|e| e.to_string())?;
     if destination == Path::new("/proc") {
@@ -140,7 +140,7 @@ fn mount(described: &document::Mount) -> Result<Mount, String> {
 }
 
 /// The shim runs hooks of one kind, which is the one that devices need: see its `bundle`.
-fn add_hook(hooks: &mut Hooks, described: &document::Hook) -> Result<(), String> {
+fn add_hook(hooks: &mut Hooks, described: &edits::Hook) -> Result<(), String> {
     if described.hook_name != HookName::CreateContainer {
         let name = described.hook_name;
         return Err(format!("hooks of kind {name:?} are not supported"));
