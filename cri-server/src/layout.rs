@@ -33,7 +33,8 @@ impl Layout {
 
     /// Makes the directories that must be there before anything else happens.
     pub fn make(&self) -> io::Result<()> {
-        use std::os::unix::fs::DirBuilderExt;
+        use std::fs::Permissions;
+        use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
         let mut private = std::fs::DirBuilder::new();
         private.recursive(true).mode(0o700);
         for dir in [
@@ -47,6 +48,9 @@ impl Layout {
                 io::Error::new(e.kind(), format!("make directory {}: {e}", dir.display()))
             })?;
         }
+        // Root of a pod's user namespace goes through to what another runtime mounts for it below a
+        // shim's run directory, whose name nobody else knows.
+        std::fs::set_permissions(self.shims(), Permissions::from_mode(0o711))?;
         std::fs::create_dir_all(&self.netns)
     }
 

@@ -4,9 +4,9 @@
 //! the runtime-spec has for them. What has to be mounted for that is mounted by
 //! [`skiff_runtime::stage`] in the mount namespace that the runtime is started in.
 
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs::{self, DirBuilder, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use skiff_runtime::oci_spec::runtime::{LinuxNamespaceType, Mount, Spec};
@@ -73,7 +73,10 @@ impl Bundle {
 
     fn fill(&self, spec: &Spec) -> io::Result<()> {
         // Root of a pod's user namespace, who is not that of the host, goes through to the mount
-        // point.
+        // point, past names that nobody else knows.
+        if let Some(run_dir) = self.0.parent() {
+            fs::set_permissions(run_dir, Permissions::from_mode(0o711))?;
+        }
         let mut directory = DirBuilder::new();
         directory.mode(0o711);
         directory.create(&self.0)?;
@@ -94,6 +97,8 @@ impl Bundle {
                 .find(|namespace| namespace.typ() == LinuxNamespaceType::User);
             if let Some(user) = user {
                 user.set_path(pod.user_namespace().map(|own| own.path()));
+                // Those of a namespace that exists are read from it.
+                linux.set_uid_mappings(None).set_gid_mappings(None);
             }
             linux.set_namespaces(Some(namespaces));
         }
