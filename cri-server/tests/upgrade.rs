@@ -1,18 +1,17 @@
 //! What an older skiff has left: shims that speak an older protocol, played from bytes that were
 //! recorded, and records (`tests/records/<version>`, never changed).
 
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
-use rustix::net::{
-    AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, recv, send, socketpair,
-};
+use rustix::net::{AddressFamily, SocketFlags, SocketType, socketpair};
 use serde_json::Value;
 use skiff_cri_server::container::record::ContainerRecord;
 use skiff_cri_server::pod::record::PodRecord;
 use skiff_cri_server::shim::{Client, ShimError};
+use skiff_shim_proto::frame;
 use skiff_shim_proto::message::{Attach, Create, FailureKind, Rootfs, Seccomp};
 
 /// A shim of protocol 1, as its answers were recorded. It knows no attach.
@@ -26,12 +25,8 @@ fn old_shim() -> OwnedFd {
         .map(|line| serde_json::from_str(line).unwrap())
         .collect();
     std::thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 16];
-        while let Ok((length, _)) = recv(&theirs, &mut *buffer, RecvFlags::empty()) {
-            if length == 0 {
-                return;
-            }
-            let request: Value = serde_json::from_slice(&buffer[..length]).unwrap();
+        let mut buffer = Vec::new();
+        while let Ok((request, _)) = frame::recv::<Value>(&theirs, &mut buffer) {
             let call = &request["call"];
             let name = call
                 .as_str()
@@ -47,8 +42,8 @@ fn old_shim() -> OwnedFd {
                 .find(|answer| answer["reply"]["seq"] == recorded_as);
             let mut answer = answer.unwrap().clone();
             answer["reply"]["seq"] = request["seq"].clone();
-            let bytes = serde_json::to_vec(&answer).unwrap();
-            send(theirs.as_fd(), &bytes, SendFlags::empty()).unwrap();
+            let none: [BorrowedFd<'_>; 0] = [];
+            frame::send(&theirs, &answer, &none).unwrap();
         }
     });
     ours
