@@ -67,3 +67,25 @@ fn what_happens_to_a_pod_that_has_been_replaced_shows_its_successor() {
     assert_eq!(event.id, old.facts.id);
     assert_eq!(event.pod.facts.metadata().attempt, 2);
 }
+
+/// A kubelet with evented PLEG takes the first container of a name for the newest: told of the one
+/// before, it would start it again, which is refused as it is there.
+#[test]
+fn the_newest_container_is_told_first() {
+    let made_at = |name: &str, created_at| {
+        let mut view = container(name, running());
+        let facts = crate::container::Facts {
+            created_at,
+            ..(*view.facts).clone()
+        };
+        Arc::make_mut(&mut view).facts = Arc::new(facts);
+        view
+    };
+    let made = [made_at("a", 2), made_at("b", 3), made_at("c", 1)];
+    let told: Vec<_> = pod_view("p", 0, &made)
+        .container_statuses()
+        .into_iter()
+        .map(|status| status.created_at)
+        .collect();
+    assert_eq!(told, [3, 2, 1]);
+}

@@ -144,6 +144,14 @@ impl PodView {
         }
     }
 
+    /// The status of each container, the newest first: with evented PLEG a kubelet takes the first of
+    /// a name for the one that counts, and restarts it when that has ended.
+    pub fn container_statuses(&self) -> Vec<cri::ContainerStatus> {
+        let mut containers: Vec<_> = self.containers.values().collect();
+        containers.sort_by_key(|container| std::cmp::Reverse(container.facts.created_at));
+        containers.into_iter().map(|one| one.status()).collect()
+    }
+
     /// Without an address for a pod in the host's network: the kubelet knows the node's.
     fn network(&self) -> cri::PodSandboxNetworkStatus {
         let mut ips = self.ips.iter().map(IpAddr::to_string);

@@ -43,6 +43,6 @@ fn response(event: &Event) -> ContainerEventResponse {
         container_event_type: (*kind).into(),
         created_at: *at,
         pod_sandbox_status: Some(pod.status()),
-        containers_statuses: pod.containers.values().map(|c| c.status()).collect(),
+        containers_statuses: pod.container_statuses(),
     }
 }

@@ -28,7 +28,7 @@ pub async fn handle(
         } else {
             BTreeMap::new()
         },
-        containers_statuses: view.containers.values().map(|c| c.status()).collect(),
+        containers_statuses: view.container_statuses(),
         timestamp,
     })
 }
