@@ -66,6 +66,23 @@ fn container(scene: &Scene, shim: &Shim, id: &str, command: &[&str]) -> Create {
     }
 }
 
+/// Creates and starts a container; nobody can tell how long its parts take another runtime.
+fn run(shim: &mut Shim, create: Create) {
+    let id = create.id.clone();
+    match shim.daemon.ask(Call::Create(Box::new(create))) {
+        Ok(Reply::Created {
+            pid,
+            start_time,
+            took: None,
+        }) if pid > 0 && start_time > 0 => {}
+        other => panic!("{other:?}"),
+    }
+    match shim.daemon.ask(Call::Start { id }) {
+        Ok(Reply::Started { started_at, .. }) if started_at > 0 => {}
+        other => panic!("{other:?}"),
+    }
+}
+
 fn done(reply: Result<Reply, skiff_shim_proto::message::Failure>) {
     assert!(matches!(reply, Ok(Reply::Done)), "{reply:?}");
 }
@@ -77,8 +94,8 @@ fn a_container_of_another_runtime_lives_and_is_gone() {
         let mounts = || std::fs::read_to_string("/proc/self/mountinfo").unwrap();
         let before = mounts();
         let script = "echo out; echo err >&2; exit 3";
-        shim.daemon
-            .run(container(scene, shim, "c", &["sh", "-c", script]));
+        let create = container(scene, shim, "c", &["sh", "-c", script]);
+run(shim, create);
         let exit = shim.daemon.exit("c");
         assert_eq!((exit.code, exit.signal, exit.start_error), (3, 0, None));
         assert!(exit.started_at > 0 && exit.finished_at >= exit.started_at);
@@ -98,8 +115,8 @@ fn it_is_signalled_updated_and_killed() {
     needs_a_lab!();
     with_each(|scene, shim| {
         let script = "trap 'echo term; exit 5' TERM; echo ready; while :; do sleep 0.1; done";
-        shim.daemon
-            .run(container(scene, shim, "c", &["sh", "-c", script]));
+        let create = container(scene, shim, "c", &["sh", "-c", script]);
+run(shim, create);
         wait_for("its first word", || {
             (scene.logged("c") == ["stdout F ready"]).then_some(())
         });
@@ -120,8 +137,8 @@ fn it_is_signalled_updated_and_killed() {
         done(shim.daemon.ask(kill(libc::SIGTERM, false)));
         assert_eq!(shim.daemon.exit("c").code, 5);
         done(shim.daemon.ask(kill(libc::SIGTERM, false)));
-        shim.daemon
-            .run(container(scene, shim, "d", &["sleep", "600"]));
+        let create = container(scene, shim, "d", &["sleep", "600"]);
+run(shim, create);
         let kill = Call::Kill {
             id: "d".into(),
             signal: libc::SIGKILL,
@@ -137,8 +154,8 @@ fn it_is_signalled_updated_and_killed() {
 fn it_runs_further_processes() {
     needs_a_lab!();
     with_each(|scene, shim| {
-        shim.daemon
-            .run(container(scene, shim, "c", &["sleep", "600"]));
+        let create = container(scene, shim, "c", &["sleep", "600"]);
+run(shim, create);
         let script = "cat; echo err >&2; exit 7";
         let exec = scene.exec(1, "c", &["sh", "-c", script]);
         let exec = skiff_shim_proto::message::Exec {
@@ -205,8 +222,7 @@ fn it_runs_further_processes() {
 #[test]
 fn what_cannot_be_made_leaves_nothing_and_says_why() {
     needs_a_lab!();
-    with_each(|scene, shim| {
-        let create = container(scene, shim, "c", &["nothing-like-it"]);
+    with_each(|scene, shim| let create = container(scene, shim, "c", &["nothing-like-it"]);
         let created = shim.daemon.ask(Call::Create(Box::new(create)));
         // crun looks for the command when it starts it.
         let failure = match created {
@@ -238,12 +254,13 @@ fn a_terminal_and_memory_of_the_pod() {
         let mut process = create.spec.process().clone().unwrap();
         process.set_terminal(Some(true));
         create.spec.set_process(Some(process));
-        shim.daemon.run(create);
+        run(shim, create);
         wait_for("its first word", || {
             (scene.logged("c") == ["stdout F /dev/pts/0\r"]).then_some(())
         });
-        shim.daemon
-            .run(container(scene, shim, "d", &["cat", "/dev/shm/word"]));
+        {
+            let create = container(scene, shim, "d", &["cat", "/dev/shm/word"]);
+run(shim, create);
         assert_eq!(shim.daemon.exit("d").code, 0);
         assert_eq!(scene.logged("d"), ["stdout F shared"]);
     });
