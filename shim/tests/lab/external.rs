@@ -95,7 +95,7 @@ fn a_container_of_another_runtime_lives_and_is_gone() {
         let before = mounts();
         let script = "echo out; echo err >&2; exit 3";
         let create = container(scene, shim, "c", &["sh", "-c", script]);
-run(shim, create);
+        run(shim, create);
         let exit = shim.daemon.exit("c");
         assert_eq!((exit.code, exit.signal, exit.start_error), (3, 0, None));
         assert!(exit.started_at > 0 && exit.finished_at >= exit.started_at);
@@ -116,7 +116,7 @@ fn it_is_signalled_updated_and_killed() {
     with_each(|scene, shim| {
         let script = "trap 'echo term; exit 5' TERM; echo ready; while :; do sleep 0.1; done";
         let create = container(scene, shim, "c", &["sh", "-c", script]);
-run(shim, create);
+        run(shim, create);
         wait_for("its first word", || {
             (scene.logged("c") == ["stdout F ready"]).then_some(())
         });
@@ -138,7 +138,7 @@ run(shim, create);
         assert_eq!(shim.daemon.exit("c").code, 5);
         done(shim.daemon.ask(kill(libc::SIGTERM, false)));
         let create = container(scene, shim, "d", &["sleep", "600"]);
-run(shim, create);
+        run(shim, create);
         let kill = Call::Kill {
             id: "d".into(),
             signal: libc::SIGKILL,
@@ -155,7 +155,7 @@ fn it_runs_further_processes() {
     needs_a_lab!();
     with_each(|scene, shim| {
         let create = container(scene, shim, "c", &["sleep", "600"]);
-run(shim, create);
+        run(shim, create);
         let script = "cat; echo err >&2; exit 7";
         let exec = scene.exec(1, "c", &["sh", "-c", script]);
         let exec = skiff_shim_proto::message::Exec {
@@ -222,7 +222,8 @@ run(shim, create);
 #[test]
 fn what_cannot_be_made_leaves_nothing_and_says_why() {
     needs_a_lab!();
-    with_each(|scene, shim| let create = container(scene, shim, "c", &["nothing-like-it"]);
+    with_each(|scene, shim| {
+        let create = container(scene, shim, "c", &["nothing-like-it"]);
         let created = shim.daemon.ask(Call::Create(Box::new(create)));
         // crun looks for the command when it starts it.
         let failure = match created {
@@ -258,9 +259,8 @@ fn a_terminal_and_memory_of_the_pod() {
         wait_for("its first word", || {
             (scene.logged("c") == ["stdout F /dev/pts/0\r"]).then_some(())
         });
-        {
-            let create = container(scene, shim, "d", &["cat", "/dev/shm/word"]);
-run(shim, create);
+        let create = container(scene, shim, "d", &["cat", "/dev/shm/word"]);
+        run(shim, create);
         assert_eq!(shim.daemon.exit("d").code, 0);
         assert_eq!(scene.logged("d"), ["stdout F shared"]);
     });
