@@ -8,6 +8,7 @@ use skiff_streaming::{Exit, Job, Pipes, Ports, Server, Settings, Streams, Timeou
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// How long the server is listened to: it answers within it, or waits for more.
 const LISTEN: Duration = Duration::from_millis(1);
@@ -37,6 +38,8 @@ impl Host {
         let runtime = Builder::new_current_thread().enable_all().build();
         let runtime = runtime.expect("a runtime");
         let (server, port) = runtime.block_on(async {
+            // Ignored in every Rust program but one whose main function is the engine's.
+            let _ = signal(SignalKind::pipe());
             let settings = Settings {
                 address: ([127, 0, 0, 1], 0).into(),
                 tls: None,
