@@ -177,7 +177,13 @@ pub(crate) async fn a_crash_of_the_daemon_between_all_steps(node: &mut Node) -> 
 
 pub(crate) async fn a_dead_shim(node: &mut Node) -> anyhow::Result<()> {
     let running = node.launch("shim", "exec sleep 3601").await?;
-    let child = process::with_last_argument("3601");
+    // Another runtime has answered when its own process is about to execute the command.
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut child = process::with_last_argument("3601");
+    while child.is_empty() && Instant::now() < deadline {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        child = process::with_last_argument("3601");
+    }
     let shim = child
         .first()
         .and_then(|&pid| process::parent(pid))
