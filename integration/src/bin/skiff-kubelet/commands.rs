@@ -212,8 +212,8 @@ pub(crate) async fn debug(lab: Arc<Lab>) -> anyhow::Result<()> {
 /// A debugger of the node: its namespaces and its files.
 pub(crate) async fn debug_the_node(_: Arc<Lab>) -> anyhow::Result<()> {
     let image = format!("--image={BUSYBOX}");
-    let look =
-        "cat /host/etc/hostname; test -e /host/usr/local/bin/skiffd && ls -d /proc/*/ | wc -l";
+    // What it says before kubectl is attached is in the log only.
+    let look = "sleep 5; cat /host/etc/hostname; test -e /host/usr/local/bin/skiffd && ls -d /proc/*/ | wc -l";
     let arguments = [
         "debug",
         "node/node",
