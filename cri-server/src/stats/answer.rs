@@ -62,7 +62,7 @@ impl Stats {
             linux.io = usage.io();
             let interfaces = reading.interfaces.as_deref();
             linux.network =
-                interfaces.map(|all| network::to_cri(all, skiff_cni::INTERFACE, usage.at));
+                interfaces.and_then(|all| network::to_cri(all, skiff_cni::INTERFACE, usage.at));
             linux.process = Some(cri::ProcessUsage {
                 timestamp: usage.at,
                 process_count: Some(cri::UInt64Value {

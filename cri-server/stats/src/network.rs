@@ -72,18 +72,21 @@ fn interface(line: &str) -> Option<Interface> {
 }
 
 /// In the words of the CRI. The pod's main interface is `main` if it has one of that name, and the
-/// first one otherwise. `at` is when they were read, nanoseconds since the epoch.
-pub fn to_cri(interfaces: &[Interface], main: &str, at: i64) -> cri::NetworkUsage {
+/// first one otherwise; `None` without any, as while a pod is being detached: a kubelet (1.36) that
+/// finds a network without its main interface there panics. `at` is when they were read,
+/// nanoseconds since the epoch.
+pub fn to_cri(interfaces: &[Interface], main: &str, at: i64) -> Option<cri::NetworkUsage> {
     let main = interfaces
         .iter()
         .position(|interface| interface.name == main)
         .unwrap_or(0);
+    let default = interfaces.get(main)?;
     let others = interfaces.iter().enumerate().filter(|(i, _)| *i != main);
-    cri::NetworkUsage {
+    Some(cri::NetworkUsage {
         timestamp: at,
-        default_interface: interfaces.get(main).map(usage),
+        default_interface: Some(usage(default)),
         interfaces: others.map(|(_, interface)| usage(interface)).collect(),
-    }
+    })
 }
 
 fn usage(interface: &Interface) -> cri::NetworkInterfaceUsage {
@@ -128,14 +131,18 @@ Inter-|   Receive                                                |  Transmit
 
     #[test]
     fn the_main_interface_is_told_apart() {
-        let told = to_cri(&parse(TEXT), "eth0", 9);
+        let told = to_cri(&parse(TEXT), "eth0", 9).unwrap();
         assert_eq!(told.timestamp, 9);
         assert_eq!(told.default_interface.unwrap().name, "eth0");
         let others: Vec<_> = told.interfaces.iter().map(|i| i.name.as_str()).collect();
         assert_eq!(others, ["net1"]);
-        let told = to_cri(&parse(TEXT), "ens1", 9);
+        let told = to_cri(&parse(TEXT), "ens1", 9).unwrap();
         assert_eq!(told.default_interface.unwrap().name, "net1");
-        assert_eq!(to_cri(&[], "eth0", 9).default_interface, None);
+    }
+
+    #[test]
+    fn no_interface_is_no_network() {
+        assert_eq!(to_cri(&[], "eth0", 9), None);
     }
 
     #[test]
