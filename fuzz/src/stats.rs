@@ -72,8 +72,11 @@ pub fn proc_usage(data: &[u8]) {
         assert!(!interface.name.is_empty() && interface.name != "lo");
     }
     let told = network::to_cri(&interfaces, "eth0", 1);
-    let count = told.interfaces.len() + usize::from(told.default_interface.is_some());
-    assert_eq!(count, interfaces.len());
+    assert_eq!(told.is_none(), interfaces.is_empty());
+    if let Some(told) = told {
+        assert!(told.default_interface.is_some());
+        assert_eq!(told.interfaces.len() + 1, interfaces.len());
+    }
     if let Some(limit) = process::open_files_limit(text) {
         let says = |line: &str| {
             let mut words = line.split_ascii_whitespace();
