@@ -5,8 +5,8 @@
 //! into the container's stdin, one buffer of it at a time, so that a container that does not read
 //! holds up the client and nothing else.
 //!
-//! A session ends with the container, when the client has closed all its pipes, and when it has
-//! no more to type: unless that closes the container's stdin, whose answer it waits for then.
+//! A session ends with the container, and when the client neither types nor sees anything any more:
+//! one that has no more to type still sees what is said.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -183,13 +183,17 @@ impl Views {
         }
     }
 
-    /// A client has closed an end. Gives whether it still has another.
-    pub(crate) fn hung_up(&mut self, poll: &Poll, key: Key, stream: Stream) -> bool {
-        let Some(view) = self.0.iter_mut().find(|view| view.key == key) else {
-            return false;
-        };
-        close(poll, view.end(stream));
-        view.stdout.is_some() || view.stderr.is_some()
+    /// A client has closed an end.
+    pub(crate) fn hung_up(&mut self, poll: &Poll, key: Key, stream: Stream) {
+        if let Some(view) = self.0.iter_mut().find(|view| view.key == key) {
+            close(poll, view.end(stream));
+        }
+    }
+
+    /// Whether a client still sees anything.
+    pub(crate) fn has(&self, key: Key) -> bool {
+        let view = self.0.iter().find(|view| view.key == key);
+        view.is_some_and(|view| view.stdout.is_some() || view.stderr.is_some())
     }
 
     /// A client is not shown anything any more.
@@ -269,10 +273,12 @@ mod tests {
         assert_eq!(ready(), []);
         drop(reader);
         assert_eq!(ready(), [Source::AttachStdout(7)]);
-        assert!(views.hung_up(&poll, 7, Stream::Stdout));
+        views.hung_up(&poll, 7, Stream::Stdout);
+        assert!(views.has(7));
         drop(other);
         assert_eq!(ready(), [Source::AttachStderr(7)]);
-        assert!(!views.hung_up(&poll, 7, Stream::Stderr));
+        views.hung_up(&poll, 7, Stream::Stderr);
+        assert!(!views.has(7));
         assert_eq!(ready(), []);
     }
 

@@ -70,9 +70,8 @@ pub enum Call {
     Update(Box<Update>),
     /// Attach a client to a container's streams. Descriptors: pipes for stdin, stdout and stderr
     /// as far as they are asked for, in this order. What a client does not take in time it
-    /// misses. Answered by [`Reply::Done`] at the end of the session: the container has ended,
-    /// the client has closed its pipes or its stdin; the latter does not end it when it closes
-    /// that of the container ([`Create::stdin_once`]).
+    /// misses. Answered by [`Reply::Done`] at the end of the session: the container has ended, or
+    /// the client has closed all its pipes.
     Attach(Attach),
     /// Change the size of a terminal.
     Resize(Resize),

@@ -3,7 +3,7 @@ use std::os::fd::OwnedFd;
 use skiff_shim_proto::message::{Attach, Failure, Reply};
 
 use crate::attach::{Session, Typing};
-use crate::container::Input;
+use crate::container::{Container, Input};
 use crate::failure;
 use crate::log::Stream;
 use crate::peers::Asker;
@@ -43,19 +43,13 @@ impl Shim {
         let Some(session) = self.sessions.get_mut(&key) else {
             return;
         };
-        if session.copy(&self.poll) != Typing::Ended {
-            return;
-        }
+        let typing = session.copy(&self.poll);
         let place = session.container;
-        let once = self
-            .containers
-            .get(&place)
-            .is_some_and(|c| c.stdin_once && !c.terminal);
-        if once {
+        let once = |c: &Container| c.stdin_once && !c.terminal;
+        if typing == Typing::Ended && self.containers.get(&place).is_some_and(once) {
             self.close_stdin(place);
-        } else {
-            self.end_session(key);
         }
+        self.end_if_idle(key);
     }
 
     /// Closes a container's stdin: every client's copy of it, too.
@@ -77,8 +71,19 @@ impl Shim {
         let Some(container) = self.containers.get_mut(&session.container) else {
             return;
         };
-        let sees = container.output.views().hung_up(&self.poll, key, stream);
-        if !sees && !session.has_input() {
+        container.output.views().hung_up(&self.poll, key, stream);
+        self.end_if_idle(key);
+    }
+
+    /// Ends a session whose client neither types nor sees anything any more.
+    fn end_if_idle(&mut self, key: Key) {
+        let Some(session) = self.sessions.get(&key) else {
+            return;
+        };
+        let Some(container) = self.containers.get_mut(&session.container) else {
+            return;
+        };
+        if !session.has_input() && !container.output.views().has(key) {
             self.end_session(key);
         }
     }

@@ -102,10 +102,14 @@ fn several_clients_come_and_go_and_the_container_runs_on() {
     for client in [&mut one, &mut other, &mut silent] {
         client.sees("from one\n");
     }
-    // Its stdin is not closed with the client's: the client only leaves.
+    // Its stdin is not closed with the client's, who sees on until it leaves.
     one.stdin = None;
+    other.type_in("to all\n");
+    for client in [&mut one, &mut other, &mut silent] {
+        client.sees("to all\n");
+    }
+    drop(std::mem::replace(&mut one.stdout, pipe().0.into()));
     is_done(&mut shim.daemon, &one);
-    assert_eq!(one.sees_to_the_end(), "");
     // One that has no stdin leaves by closing its output, also when nothing is said.
     drop(std::mem::replace(&mut silent.stdout, pipe().0.into()));
     is_done(&mut shim.daemon, &silent);
@@ -128,6 +132,38 @@ fn several_clients_come_and_go_and_the_container_runs_on() {
     let seq = shim.daemon.send(Call::Attach(late), &[end.as_fd()]);
     let failure = shim.daemon.answer(seq).unwrap_err();
     assert_eq!(failure.kind, FailureKind::InvalidState, "{failure}");
+    shim.shutdown();
+}
+
+/// `kubectl debug -i` with an input that ends at once: its session ended before the container had
+/// spoken.
+#[test]
+fn a_client_whose_input_has_ended_sees_what_is_said_later() {
+    needs_a_lab!();
+    let (scene, mut shim) = (Scene::new(), Shim::pod());
+    let speaks = "until [ -e /dev/shm/go ]; do sleep 0.1; done; echo late";
+    let mut create = scene.container(shim.pid, "c", &["sh", "-c", speaks]);
+    create.stdin = true;
+    shim.daemon.run(create);
+    let mut client = Client::attach(&mut shim.daemon, "c", true);
+    client.stdin = None;
+    // A client that only types has nothing to wait for.
+    let (typed, typist) = pipe();
+    let only_stdin = Attach {
+        id: "c".into(),
+        stdin: true,
+        stdout: false,
+        stderr: false,
+    };
+    let seq = shim.daemon.send(Call::Attach(only_stdin), &[typed.as_fd()]);
+    drop((typed, typist));
+    assert!(matches!(shim.daemon.answer(seq), Ok(Reply::Done)));
+    let go = shim
+        .daemon
+        .exec(scene.exec(1, "c", &["sh", "-c", ">/dev/shm/go"]), None);
+    assert!(go.answer.is_ok(), "{go:?}");
+    assert_eq!(client.sees_to_the_end(), "late\n");
+    is_done(&mut shim.daemon, &client);
     shim.shutdown();
 }
 
