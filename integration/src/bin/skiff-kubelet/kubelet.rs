@@ -58,7 +58,6 @@ pub(crate) fn config(endpoint: &str, changes: &Value) -> Value {
         "failSwapOn": false,
         "memorySwap": {"swapBehavior": "LimitedSwap"},
         "evictionHard": {"memory.available": "10Mi", "nodefs.available": "1%", "imagefs.available": "1%"},
-        "localStorageCapacityIsolation": false,
         "crashLoopBackOff": {"maxContainerRestartPeriod": "3s"},
         "syncFrequency": "1s",
         "fileCheckFrequency": "1s",
@@ -87,6 +86,17 @@ impl Kubelet {
         };
         kubelet.healthy().await?;
         Ok(kubelet)
+    }
+
+    /// It has not ended by itself.
+    pub(crate) fn lives(&mut self) -> anyhow::Result<()> {
+        match self.child.try_wait()? {
+            Some(status) => bail!(
+                "the kubelet ended with {status}, see {}",
+                self.log.display()
+            ),
+            None => Ok(()),
+        }
     }
 
     /// SIGKILL, as a crash would be.
@@ -119,12 +129,7 @@ impl Kubelet {
             let Err(refusal) = ready().await else {
                 return Ok(());
             };
-            if let Some(status) = self.child.try_wait()? {
-                bail!(
-                    "the kubelet ended with {status}, see {}",
-                    self.log.display()
-                );
-            }
+            self.lives()?;
             if Instant::now() > deadline {
                 return Err(refusal.context(format!(
                     "the kubelet is not healthy, see {}",

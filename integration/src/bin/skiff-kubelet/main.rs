@@ -9,6 +9,7 @@
 
 mod cluster;
 mod commands;
+mod figures;
 mod http;
 mod kubelet;
 mod lab;
@@ -95,6 +96,8 @@ fn alone() -> Vec<(String, Scenario)> {
         users::users_and_groups,
         users::a_restricted_container,
         users::kernel_settings,
+        figures::of_a_pod,
+        figures::who_tells_of_changes,
         volumes::sub_paths,
         volumes::downward_and_in_memory,
         volumes::an_image_as_a_volume,
@@ -160,6 +163,7 @@ async fn main() -> anyhow::Result<()> {
         let at_once = options.together.min(scenarios.len());
         let wave = scenarios.drain(..at_once).collect();
         side_by_side(&node, wave, options.restarts, &mut report).await?;
+        node.kubelet.lock().await.lives()?;
     }
     Ok(())
 }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, ensure};
 use rustix::process::Signal;
-use skiff_cri::v1::{ContainerState, ContainerStatus};
+use skiff_cri::v1::ContainerState;
 use tokio::sync::{Mutex, watch};
 
 use crate::manifest::RESTLESS;
@@ -58,11 +58,9 @@ async fn running(node: &Node) -> anyhow::Result<BTreeMap<String, i64>> {
     pods.retain(|pod| pod.labels.contains_key(RESTLESS));
     let mut running = BTreeMap::new();
     for container in node.containers().await? {
-        if pods.iter().any(|pod| pod.id == container.pod_sandbox_id) {
-            continue;
-        }
-        let status: ContainerStatus = node.status(&container.id).await?;
-        if status.state() == ContainerState::ContainerRunning {
+        let restless = pods.iter().any(|pod| pod.id == container.pod_sandbox_id);
+        if container.state() == ContainerState::ContainerRunning && !restless {
+            let status = node.status(&container.id).await?;
             running.insert(container.id, status.started_at);
         }
     }

@@ -76,6 +76,8 @@ pub(crate) enum Front {
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) front: Front,
+    /// What the kubelet has been told to have besides the usual.
+    pub(crate) gates: Vec<String>,
     daemon: Mutex<Daemon>,
     pub(crate) kubelet: Mutex<Kubelet>,
     cri: Cri,
@@ -100,6 +102,7 @@ impl Node {
         tokio::spawn(look(front, sender));
         Ok(Self {
             front,
+            gates: options.gates.clone(),
             daemon: Mutex::new(daemon),
             kubelet: Mutex::new(kubelet),
             cri,
