@@ -10,12 +10,11 @@ use libseccomp::{ScmpAction, ScmpArgCompare, ScmpCompareOp, ScmpFilterContext, S
 use rustix::fs::{MemfdFlags, memfd_create};
 
 use crate::arch::Arch;
+use crate::instruction::Instruction;
 use crate::newer::{self, Prelude};
 use crate::profile::{Action, Argument, Flag, Listener, Operator, Profile, Rule};
+use crate::search;
 use crate::select::Subject;
-
-/// Bytes of one instruction.
-const INSTRUCTION: usize = 8;
 
 /// Most instructions that the kernel takes, `BPF_MAXINSNS`.
 const MAX_INSTRUCTIONS: usize = 4096;
@@ -67,6 +66,25 @@ pub enum CompileError {
 
 /// Compiles a profile for a process. Takes some milliseconds of computing.
 pub fn compile(profile: &Profile, subject: &Subject) -> Result<Filter, CompileError> {
+    let program = search::shorten(translate(profile, subject)?);
+    let instructions = program.len() / Instruction::SIZE;
+    if instructions > MAX_INSTRUCTIONS {
+        return Err(CompileError::TooLong(instructions));
+    }
+    let listener = profile.listener();
+    let flags = profile
+        .flags
+        .iter()
+        .map(|flag| bit(*flag, listener.is_some()));
+    Ok(Filter {
+        program,
+        flags: flags.fold(0, |all, flag| all | flag),
+        listener,
+    })
+}
+
+/// The program as libseccomp writes it, behind what it does not know.
+pub(crate) fn translate(profile: &Profile, subject: &Subject) -> Result<Vec<u8>, CompileError> {
     let arches = architectures(profile)?;
     let _one_at_a_time = LIBRARY.lock().unwrap_or_else(PoisonError::into_inner);
     libseccomp::set_api(API_LEVEL).during(|| "choose libseccomp's interface".into())?;
@@ -92,20 +110,7 @@ pub fn compile(profile: &Profile, subject: &Subject) -> Result<Filter, CompileEr
     let unknown_to_author = default == ScmpAction::Errno(rustix::io::Errno::PERM.raw_os_error());
     let mut program = prelude.program(&arches, unknown_to_author.then_some(named));
     program.extend(export(&context)?);
-    let instructions = program.len() / INSTRUCTION;
-    if instructions > MAX_INSTRUCTIONS {
-        return Err(CompileError::TooLong(instructions));
-    }
-    let listener = profile.listener();
-    let flags = profile
-        .flags
-        .iter()
-        .map(|flag| bit(*flag, listener.is_some()));
-    Ok(Filter {
-        program,
-        flags: flags.fold(0, |all, flag| all | flag),
-        listener,
-    })
+    Ok(program)
 }
 
 /// The native architecture and then the others that the profile names.

@@ -7,7 +7,8 @@
 //!
 //! Map: `profile` the document and its reading; `select` which rules apply to whom; `arch`
 //! architectures and their names; [`compile`] rules to a program; `newer` system calls that
-//! libseccomp does not know; `plain` rules for a runtime that compiles them itself; [`runtime_default`] our own profile.
+//! libseccomp does not know; `decision` what a program decides and `search` a shorter one that decides
+//! the same, of `instruction`s; `plain` rules for a runtime that compiles them itself; [`runtime_default`] our own profile.
 //!
 //! Invariants: nothing a profile says is dropped in silence but what the formats say to ignore
 //! (unknown fields, system calls no kernel of this architecture has); the same profile for the
@@ -17,10 +18,13 @@
 
 mod arch;
 mod compile;
+mod decision;
 mod default;
+mod instruction;
 mod newer;
 mod plain;
 mod profile;
+mod search;
 mod select;
 
 pub use arch::architectures;

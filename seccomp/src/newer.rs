@@ -21,6 +21,7 @@
 use libseccomp::ScmpSyscall;
 
 use crate::arch::Arch;
+use crate::instruction::Instruction;
 
 /// Calls after Linux 5.17, arch/x86/entry/syscalls/syscall_64.tbl.
 const NEWER: [(&str, u32); 20] = [
@@ -97,11 +98,11 @@ impl Prelude {
     fn block(&self, arch: Arch, last: Option<u32>) -> Vec<Instruction> {
         let mut body = Vec::new();
         for (number, result) in &self.rules {
-            body.push(Instruction::unless_equal(*number, 1));
+            body.push(Instruction::unless(Instruction::EQUAL, *number, 1));
             body.push(Instruction::result(*result));
         }
         if let Some(last) = last {
-            body.push(Instruction::unless_above(last, 1));
+            body.push(Instruction::unless(Instruction::ABOVE, last, 1));
             body.push(Instruction::result(RETURN_ENOSYS));
         }
         if body.is_empty() {
@@ -112,7 +113,7 @@ impl Prelude {
             body.splice(
                 0..0,
                 [
-                    Instruction::unless_at_least(X32_BIT, 1),
+                    Instruction::unless(Instruction::AT_LEAST, X32_BIT, 1),
                     Instruction::jump(over),
                 ],
             );
@@ -140,7 +141,7 @@ fn link(blocks: &[(u32, Vec<Instruction>)]) -> Vec<u8> {
     let mut program = vec![Instruction::LOAD_ARCH];
     for (i, (audit, body)) in blocks.iter().enumerate() {
         // The block and the jump to the end behind it.
-        program.push(Instruction::unless_equal(*audit, 0).taken_over(1));
+        program.push(Instruction::unless(Instruction::EQUAL, *audit, 0).taken_over(1));
         program.push(Instruction::jump(body.len() as u32 + 1));
         program.extend_from_slice(body);
         let rest: usize = blocks[i + 1..].iter().map(|(_, body)| body.len() + 3).sum();
@@ -150,69 +151,4 @@ fn link(blocks: &[(u32, Vec<Instruction>)]) -> Vec<u8> {
         .iter()
         .flat_map(|instruction| instruction.bytes())
         .collect()
-}
-
-/// `struct sock_filter` of linux/filter.h.
-#[derive(Debug, Clone, Copy)]
-struct Instruction {
-    code: u16,
-    jump_true: u8,
-    jump_false: u8,
-    operand: u32,
-}
-
-impl Instruction {
-    /// `seccomp_data.nr` into the accumulator.
-    const LOAD_NUMBER: Self = Self::plain(0x20, 0);
-    /// `seccomp_data.arch` into the accumulator.
-    const LOAD_ARCH: Self = Self::plain(0x20, 4);
-
-    const fn plain(code: u16, operand: u32) -> Self {
-        Self {
-            code,
-            jump_true: 0,
-            jump_false: 0,
-            operand,
-        }
-    }
-
-    const fn jump(over: u32) -> Self {
-        Self::plain(0x05, over)
-    }
-
-    const fn result(value: u32) -> Self {
-        Self::plain(0x06, value)
-    }
-
-    const fn compare(code: u16, operand: u32, over: u8) -> Self {
-        Self {
-            jump_false: over,
-            ..Self::plain(code, operand)
-        }
-    }
-
-    const fn unless_equal(operand: u32, over: u8) -> Self {
-        Self::compare(0x15, operand, over)
-    }
-
-    const fn unless_above(operand: u32, over: u8) -> Self {
-        Self::compare(0x25, operand, over)
-    }
-
-    const fn unless_at_least(operand: u32, over: u8) -> Self {
-        Self::compare(0x35, operand, over)
-    }
-
-    const fn taken_over(self, over: u8) -> Self {
-        Self {
-            jump_true: over,
-            ..self
-        }
-    }
-
-    fn bytes(self) -> [u8; 8] {
-        let [c0, c1] = self.code.to_ne_bytes();
-        let [k0, k1, k2, k3] = self.operand.to_ne_bytes();
-        [c0, c1, self.jump_true, self.jump_false, k0, k1, k2, k3]
-    }
 }
