@@ -153,6 +153,14 @@ pub(crate) fn configure(config: &Value) -> anyhow::Result<()> {
     fs::write(CONFIG, config.to_string()).with_context(|| format!("write {CONFIG}"))
 }
 
+/// Changes the configuration that the next start reads, key by key.
+pub(crate) fn reconfigure(changes: &Value) -> anyhow::Result<()> {
+    let text = fs::read(CONFIG).with_context(|| format!("read {CONFIG}"))?;
+    let mut config = serde_json::from_slice(&text).with_context(|| CONFIG.to_owned())?;
+    merge(&mut config, changes);
+    configure(&config)
+}
+
 impl Drop for Kubelet {
     fn drop(&mut self) {
         // already ended: nothing to do, and nobody to tell

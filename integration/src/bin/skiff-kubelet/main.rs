@@ -9,6 +9,7 @@
 
 mod cluster;
 mod commands;
+mod disk;
 mod figures;
 mod http;
 mod kubelet;
@@ -127,7 +128,14 @@ fn of_the_cluster() -> Vec<(String, Scenario)> {
         commands::debug,
         commands::debug_the_node,
         commands::the_grpc_example,
+        disk::a_layer_that_grows_is_evicted,
+        disk::a_volume_that_grows_is_evicted,
     ]
+}
+
+/// Those that change the kubelet, and so run last and one by one.
+fn apart() -> Vec<(String, Scenario)> {
+    scenarios![disk::unused_images_make_room]
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -136,12 +144,13 @@ async fn main() -> anyhow::Result<()> {
     if let Some(count) = options.load {
         return load::run(&options, count).await;
     }
-    let (front, mut scenarios) = match options.cluster {
-        true => (Front::Api, of_the_cluster()),
-        false => (Front::Files, alone()),
+    let (front, mut scenarios, mut apart) = match options.cluster {
+        true => (Front::Api, of_the_cluster(), apart()),
+        false => (Front::Files, alone(), Vec::new()),
     };
     if let Some(only) = &options.only {
         scenarios.retain(|(name, _)| name.contains(only.as_str()));
+        apart.retain(|(name, _)| name.contains(only.as_str()));
     }
     let mut gates = json!({"MemoryQoS": true});
     for gate in &options.gates {
@@ -152,6 +161,8 @@ async fn main() -> anyhow::Result<()> {
         "memoryReservationPolicy": "TieredReservation",
         "containerLogMaxSize": "16Ki",
         "containerLogMonitorInterval": "3s",
+        "localStorageCapacityIsolation": options.cluster,
+        "volumeStatsAggPeriod": "10s",
     });
     let mut report = Report::open()?;
     let _cluster = match front {
@@ -163,6 +174,10 @@ async fn main() -> anyhow::Result<()> {
         let at_once = options.together.min(scenarios.len());
         let wave = scenarios.drain(..at_once).collect();
         side_by_side(&node, wave, options.restarts, &mut report).await?;
+        node.kubelet.lock().await.lives()?;
+    }
+    for scenario in apart {
+        side_by_side(&node, vec![scenario], options.restarts, &mut report).await?;
         node.kubelet.lock().await.lives()?;
     }
     Ok(())

@@ -6,9 +6,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Parser;
+use rustix::process::Signal;
 use serde_json::Value;
 use skiff_cri::v1::{
-    Container, ContainerStatus, ListContainersRequest, ListPodSandboxRequest, PodSandbox,
+    Container, ContainerStatus, ImageFsInfoRequest, ListContainersRequest, ListImagesRequest,
+    ListPodSandboxRequest, PodSandbox,
 };
 use skiff_integration::client::{BUSYBOX, Cri};
 use skiff_integration::daemon::Daemon;
@@ -126,6 +128,11 @@ impl Node {
         self.daemon.lock().await.restart().await.map(drop)
     }
 
+    /// Ends the kubelet as its service manager would, and starts it again.
+    pub(crate) async fn restart_kubelet(&self) -> anyhow::Result<()> {
+        self.kubelet.lock().await.restart(Signal::TERM).await
+    }
+
     /// ContainerStatus, with times to the nanosecond, which the kubelet does not tell.
     pub(crate) async fn status(&self, id: &str) -> anyhow::Result<ContainerStatus> {
         let deadline = Instant::now() + AWAY;
@@ -196,6 +203,30 @@ impl Node {
                 Err(status) => retry(status, deadline, "ListContainers").await?,
             }
         }
+    }
+
+    /// Pulls an image.
+    pub(crate) async fn pull(&self, image: &str) -> anyhow::Result<()> {
+        let pulled = self.cri.clone().pull(image).await;
+        pulled.map(drop).with_context(|| format!("pull {image}"))
+    }
+
+    /// The names of all images.
+    pub(crate) async fn images(&self) -> anyhow::Result<Vec<String>> {
+        let request = ListImagesRequest::default();
+        let answer = self.cri.clone().image.list_images(request).await;
+        let images = answer.context("ListImages")?.into_inner().images;
+        Ok(images.into_iter().flat_map(|one| one.repo_tags).collect())
+    }
+
+    /// What all images take, unpacked, as ImageFsInfo tells it.
+    pub(crate) async fn image_bytes(&self) -> anyhow::Result<u64> {
+        let request = ImageFsInfoRequest::default();
+        let answer = self.cri.clone().image.image_fs_info(request).await;
+        let systems = answer.context("ImageFsInfo")?.into_inner();
+        let used = systems.image_filesystems.into_iter().next();
+        let used = used.and_then(|system| system.used_bytes);
+        Ok(used.context("ImageFsInfo without used bytes")?.value)
     }
 
     /// The pods that the runtime has.
