@@ -1,20 +1,17 @@
 //! What happens to containers: carries out what their state machine says.
 
+use std::fs::File;
 use std::time::{Duration, Instant};
 
 use skiff_runtime::{Progress, Timing, cgroup};
 use skiff_shim_proto::message::{CreateTook, Event, Failure, FailureKind, Reply};
-use skiff_shim_proto::record::ExitRecord;
 
-use crate::container::{Action, Container, Ended, Exit, Input, Removal, State, step};
+use crate::container::{Action, Ended, Exit, Input, Removal, State, step};
 use crate::log::Stream;
 use crate::poll::Key;
 use crate::shim::Shim;
 use crate::{clock, failure, record};
 
-/// Exit code of a container whose command could not be reached for another reason than its own:
-/// what other runtimes report, too.
-const CANNOT_START: i32 = 128;
 /// Pause between attempts to write an exit record.
 const RECORD_PAUSE: Duration = Duration::from_secs(1);
 
@@ -47,7 +44,10 @@ impl Shim {
         match action {
             Action::AnswerCreate => self.answer_create(key),
             Action::LetGo => self.let_go(key),
-            Action::AnswerStart => self.answer_start(key, None),
+            Action::AnswerStart => {
+                self.answer_start(key, None);
+                self.keep_mounts(key);
+            }
             Action::KillAll => self.kill_all(key),
             Action::Conclude => self.conclude(key),
             Action::Remove if self.is_outside(key) => self.delete_outside(key),
@@ -188,6 +188,15 @@ impl Shim {
         }
     }
 
+    /// Keeps a running container's mounts until its end has been told.
+    fn keep_mounts(&mut self, key: Key) {
+        if let Some(container) = self.containers.get_mut(&key) {
+            let namespace = format!("/proc/{}/ns/mnt", container.process.pid());
+            // Without it the end is told a little later.
+            container.mounts = File::open(namespace).ok();
+        }
+    }
+
     /// Kills everything in a container's cgroup, and its first process wherever it is.
     fn kill_all(&mut self, key: Key) {
         let Some(container) = self.containers.get_mut(&key) else {
@@ -241,6 +250,9 @@ impl Shim {
         self.write_record(key, Instant::now());
         self.answer_start(key, failure);
         self.peers.tell(&self.poll, &Event::Exited(record));
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.mounts = None;
+        }
     }
 
     /// Writes the exit record if that is still to be done. A record that cannot be written now
@@ -340,73 +352,5 @@ fn took(timing: Timing) -> CreateTook {
         cgroup: clock::nanoseconds(timing.cgroup),
         clone: clock::nanoseconds(timing.clone),
         init: clock::nanoseconds(timing.cloned.elapsed()),
-    }
-}
-
-impl Container {
-    /// Why a container that never was does not exist.
-    fn failure_to_create(&mut self) -> Failure {
-        self.failure.take().unwrap_or_else(|| {
-            let how = match self.ended {
-                Some(Ended { signal, .. }) if signal != 0 => {
-                    format!("was killed by signal {signal}")
-                }
-                Some(Ended { code, .. }) => format!("ended with exit code {code}"),
-                None => "was removed".into(),
-            };
-            let message = format!(
-                "create container {}: the process that builds it {how}",
-                self.id
-            );
-            failure::new(FailureKind::System, message)
-        })
-    }
-
-    /// Why its command never ran, when it should have. That it ended before anyone wanted it
-    /// started is no failure.
-    fn failure_to_start(&mut self) -> Option<Failure> {
-        if self.starter.is_none() || self.started_at != 0 {
-            return None;
-        }
-        self.failure.take().or_else(|| {
-            let message = format!(
-                "start container {}: it ended before its command was executed",
-                self.id
-            );
-            Some(failure::new(FailureKind::System, message))
-        })
-    }
-
-    fn record(&self, failure: Option<&Failure>, now: i64) -> ExitRecord {
-        let ended = self.ended.unwrap_or(Ended {
-            code: 255,
-            signal: 0,
-        });
-        let code = match failure.map(|failure| failure.kind) {
-            Some(FailureKind::Command { exit_code }) => exit_code,
-            Some(_) => CANNOT_START,
-            None => ended.code,
-        };
-        ExitRecord {
-            version: record::VERSION,
-            id: self.id.clone(),
-            code,
-            signal: ended.signal,
-            oom_killed: cgroup::oom_kills(&self.cgroup) > self.earlier_oom_kills,
-            started_at: self.started_at,
-            finished_at: now,
-            start_error: failure.map(|failure| failure.message.clone()),
-        }
-    }
-
-    /// Whether it has been created and not gone.
-    pub(crate) fn is_born(&self) -> bool {
-        match self.state {
-            State::Creating | State::Abandoned | State::Gone => false,
-            State::Removing => self.exit.is_some(),
-            State::Created | State::Starting | State::Running | State::Stopped | State::Doomed => {
-                true
-            }
-        }
     }
 }

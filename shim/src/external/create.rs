@@ -85,6 +85,7 @@ impl Shim {
             exit: None,
             let_go: None,
             exec_took: None,
+            mounts: None,
             creator: Some(asker),
             starter: None,
             removers: Vec::new(),
