@@ -10,8 +10,6 @@ use skiff_stats::Files;
 /// Cgroups nested deeper in a container are not looked into: each level costs a file descriptor,
 /// and the nesting is up to the container.
 const MAX_DEPTH: usize = 32;
-/// Links to a directory without directories in it: its name and its own `.`.
-const LINKS: u64 = 2;
 
 /// An open cgroup.
 pub(super) struct Cgroup {
@@ -39,7 +37,8 @@ impl Cgroup {
     fn gather(&mut self, depth: usize, pids: &mut Vec<i32>) -> Option<()> {
         let text = self.read("cgroup.procs")?;
         pids.extend(text.lines().filter_map(|line| line.parse::<i32>().ok()));
-        let nested = fstat(&self.dir).is_ok_and(|stat| stat.st_nlink > LINKS);
+        // Two links, its name and its own `.`, are those of a directory without directories in it.
+        let nested = fstat(&self.dir).is_ok_and(|stat| stat.st_nlink > 2);
         if nested && depth < MAX_DEPTH {
             for mut below in self.below() {
                 // It may be gone by now, or threaded: then its processes are its parent's.
