@@ -161,3 +161,77 @@ fn a_pods_change_is_taken_note_of() {
     let unknown = "0".repeat(64);
     refused(tell(&unknown, 1), Code::NotFound, &unknown);
 }
+
+/// The second of two changes depends on what has become of the first; readers wait for neither.
+#[test]
+fn overlapping_changes_are_made_one_after_the_other() {
+    let busy = Failure {
+        kind: FailureKind::InvalidState,
+        message: "too much is in use".into(),
+    };
+    for (outcome, period, code) in [
+        (Ok(()), 40_000, Code::Ok),
+        (Err(busy), 0, Code::FailedPrecondition),
+    ] {
+        let node = Node::new();
+        let daemon = node.start();
+        let (_, id) = created(&daemon);
+        node.shims.script.lock().unwrap().hold_updates = true;
+        let ask = |resources| {
+            let request = cri::UpdateContainerResourcesRequest {
+                container_id: id.clone(),
+                linux: Some(resources),
+                ..Default::default()
+            };
+            daemon
+                .service
+                .update_container_resources(Request::new(request))
+        };
+        let first = ask(cri::LinuxContainerResources {
+            cpu_period: 40_000,
+            cpu_quota: 20_000,
+            ..limits(2 << 30)
+        });
+        let second = ask(cri::LinuxContainerResources {
+            cpu_quota: 30_000,
+            ..Default::default()
+        });
+        let sent = || -> Vec<String> {
+            let log = node.shims.log();
+            log.into_iter()
+                .filter(|line| line.starts_with("update"))
+                .collect()
+        };
+        let until = async |count| {
+            while sent().len() < count {
+                tokio::time::sleep(std::time::Duration::from_millis(1)).await;
+            }
+        };
+        let (first, second, ()) = daemon.block_on(async {
+            tokio::join!(first, second, async {
+                until(1).await;
+                let request = Request::new(cri::ContainerStatusRequest {
+                    container_id: id.clone(),
+                    verbose: false,
+                });
+                let status = daemon.service.container_status(request).await.unwrap();
+                let status = status.into_inner().status.unwrap();
+                assert_eq!(status.resources.unwrap().linux, Some(limits(1 << 30)));
+                assert_eq!(sent().len(), 1, "{:?}", sent());
+                node.shims.answer_update(outcome);
+                until(2).await;
+                node.shims.answer_update(Ok(()));
+            })
+        });
+        assert_eq!(first.map_or_else(|e| e.code(), |_| Code::Ok), code);
+        second.unwrap();
+        let last = sent().pop().unwrap();
+        assert_eq!(last.contains("\"period\":40000"), period != 0, "{last}");
+        let expected = cri::LinuxContainerResources {
+            cpu_period: period,
+            cpu_quota: 30_000,
+            ..limits(if period == 0 { 1 << 30 } else { 2 << 30 })
+        };
+        assert_eq!(reported(&daemon, &id), expected);
+    }
+}

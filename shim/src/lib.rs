@@ -14,7 +14,8 @@
 //! disk; `poll`, `peers`, `listener`, `request` descriptors and connections; `sys` the system
 //! calls without a safe wrapper.
 //!
-//! Invariants: one thread, and nothing but the file systems of logs and records can make it wait;
+//! Invariants: one thread, and nothing but the file systems of logs and records can make it wait (what
+//! changes limits is a process of its own, `call/update.rs`);
 //! no buffer grows with time or with what a container or a daemon does; an exit is on disk before
 //! it is told; a panic would be the pod's loss, so that nothing on the way unwraps.
 

@@ -206,6 +206,7 @@ impl Shim {
             // It can only have ended already.
             let _ = container.process.signal(libc::SIGKILL);
         }
+        container.updates.kill();
         if !matches!(container.state, State::Stopped | State::Removing)
             && let Some(outsider) = container.process.external()
         {
@@ -287,7 +288,11 @@ impl Shim {
         let Some(removal) = container.removal.filter(|removal| removal.next <= now) else {
             return;
         };
-        match cgroup::remove(&container.cgroup) {
+        let gone = match container.updates.writes() {
+            true => Ok(false),
+            false => cgroup::remove(&container.cgroup),
+        };
+        match gone {
             Ok(true) => self.removed(key),
             Ok(false) if now < removal.deadline => {
                 container.removal = Some(removal.later(now));
@@ -316,6 +321,10 @@ impl Shim {
         }
         if let Some(asker) = container.creator.take() {
             let failure = container.failure_to_create();
+            self.peers.answer(&self.poll, asker, Err(failure));
+        }
+        for asker in container.updates.into_askers() {
+            let failure = failure::no_container(&container.id);
             self.peers.answer(&self.poll, asker, Err(failure));
         }
         for asker in container.removers {

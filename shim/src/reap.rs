@@ -19,7 +19,7 @@ impl Shim {
     }
 
     fn reaped(&mut self, pid: i32, ended: Ended) {
-        if self.tool_ended(pid, ended) {
+        if self.tool_ended(pid, ended) || self.update_ended(pid, ended) {
             return;
         }
         let container = self

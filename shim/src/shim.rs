@@ -237,7 +237,7 @@ impl Shim {
             Call::KillExec { exec_id } => self.kill_exec(asker, exec_id),
             Call::Kill { id, signal, all } => self.kill(asker, &id, signal, all),
             Call::Delete { id } => self.delete(asker, &id),
-            Call::Update(update) => self.update(asker, &update),
+            Call::Update(update) => self.update(asker, *update),
             Call::Attach(attach) => self.attach(asker, &attach, fds),
             Call::Resize(resize) => self.resize(&resize),
             Call::Dial { port } => self.dial(asker, port),

@@ -1,5 +1,6 @@
 //! How a pod's task changes the limits of one of its containers.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 
 use oci_spec::runtime::LinuxResources;
@@ -7,11 +8,18 @@ use skiff_cri::v1 as cri;
 use skiff_shim_proto::message::Update;
 use skiff_spec::update_resources;
 
-use super::task::{Answer, Done, PodTask, Slot};
+use super::task::{Answer, Done, PodTask};
 use crate::container::state::Denied;
 use crate::container::{ContainerError, ContainerView, State};
 use crate::id::Id;
 use crate::shim::ShimError;
+
+/// Changes of one container's limits, one at a time.
+#[derive(Default)]
+pub(super) struct Updates {
+    under_way: bool,
+    waiting: VecDeque<(cri::LinuxContainerResources, Answer<(), ContainerError>)>,
+}
 
 /// A change that the shim has answered.
 pub(super) struct Updated {
@@ -21,6 +29,8 @@ pub(super) struct Updated {
 }
 
 impl PodTask {
+    /// Changes a container's limits, after the changes of it that were asked for before: what is
+    /// written depends on what they came to.
     pub(super) fn update_container(
         &mut self,
         id: &Id,
@@ -28,54 +38,77 @@ impl PodTask {
         answer: Answer<(), ContainerError>,
     ) {
         // Dropping the answer says that there is no such container.
-        let Some(slot) = self.containers.get(id) else {
-            return;
-        };
-        let planned = self.plan_update(id, slot, &change);
-        let client = self.client().map_err(|source| failed(id, source));
-        match planned.and_then(|update| Ok((update, client?))) {
-            Ok((update, client)) => {
-                let id = id.clone();
-                self.begin(async move {
-                    let nothing = update.oom_score_adj.is_none()
-                        && update.resources == LinuxResources::default();
-                    let result = if nothing {
-                        Ok(())
-                    } else {
-                        client.update(update).await
-                    };
-                    let updated = Updated {
-                        change,
-                        result,
-                        answer,
-                    };
-                    Done::Updated(id, updated)
-                });
+        if let Some(slot) = self.containers.get_mut(id) {
+            slot.updates.waiting.push_back((change, answer));
+            self.next_update(id);
+        }
+    }
+
+    /// Begins the next change of a container's limits, if none is under way.
+    fn next_update(&mut self, id: &Id) {
+        while let Some(slot) = self.containers.get_mut(id)
+            && !slot.updates.under_way
+            && let Some((change, answer)) = slot.updates.waiting.pop_front()
+        {
+            // Whoever has stopped waiting asks again.
+            if answer.is_closed() {
+                continue;
             }
-            Err(error) => {
+            if let Err((error, answer)) = self.begin_update(id, change, answer) {
                 let _ = answer.send(Err(Arc::new(error)));
             }
         }
     }
 
+    fn begin_update(
+        &mut self,
+        id: &Id,
+        change: cri::LinuxContainerResources,
+        answer: Answer<(), ContainerError>,
+    ) -> Result<(), (ContainerError, Answer<(), ContainerError>)> {
+        let client = || self.client().map_err(|source| failed(id, source));
+        let planned = self.plan_update(id, &change);
+        let (update, client) = match planned.and_then(|update| Ok((update, client()?))) {
+            Ok(both) => both,
+            Err(error) => return Err((error, answer)),
+        };
+        if let Some(slot) = self.containers.get_mut(id) {
+            slot.updates.under_way = true;
+        }
+        let id = id.clone();
+        self.begin(async move {
+            let nothing =
+                update.oom_score_adj.is_none() && update.resources == LinuxResources::default();
+            let result = if nothing {
+                Ok(())
+            } else {
+                client.update(update).await
+            };
+            let updated = Updated {
+                change,
+                result,
+                answer,
+            };
+            Done::Updated(id, updated)
+        });
+        Ok(())
+    }
+
     fn plan_update(
         &self,
         id: &Id,
-        slot: &Slot,
         change: &cri::LinuxContainerResources,
     ) -> Result<Update, ContainerError> {
-        let denied = match &slot.view.state {
+        let slot = self.containers.get(id);
+        let slot = slot.ok_or_else(|| denied(id, Denied::NotRunning))?;
+        let why = match &slot.view.state {
             _ if slot.removing => Some(Denied::NotRunning),
             State::Exited { .. } => Some(Denied::AlreadyExited),
             state if state.process().is_none() => Some(Denied::NotRunning),
             _ => None,
         };
-        if let Some(denied) = denied {
-            return Err(ContainerError::Denied {
-                action: "update",
-                id: id.clone(),
-                denied,
-            });
+        if let Some(why) = why {
+            return Err(denied(id, why));
         }
         let facts = &slot.view.facts;
         let asked = facts.resources().cloned().unwrap_or_default();
@@ -105,7 +138,7 @@ impl PodTask {
         {
             let ContainerView { facts, state } = &*slot.view;
             let asked = facts.resources().cloned().unwrap_or_default();
-            // It was accepted before; another change may have come in between.
+            // It was accepted before, and no other has come in between.
             if let Ok((_, merged)) = update_resources(&asked, &change, &self.daemon.features) {
                 let facts = Arc::new(Clone::clone(&**facts).with_resources(merged));
                 let state = state.clone();
@@ -115,6 +148,18 @@ impl PodTask {
             }
         }
         let _ = answer.send(result.map_err(|source| Arc::new(failed(id, source))));
+        if let Some(slot) = self.containers.get_mut(id) {
+            slot.updates.under_way = false;
+            self.next_update(id);
+        }
+    }
+}
+
+fn denied(id: &Id, denied: Denied) -> ContainerError {
+    ContainerError::Denied {
+        action: "update",
+        id: id.clone(),
+        denied,
     }
 }
 

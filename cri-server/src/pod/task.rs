@@ -20,7 +20,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::error::PodError;
 use super::link::Link;
 use super::record::PodRecord;
-use super::resources::Updated;
+use super::resources::{Updated, Updates};
 use super::start::{Failed, Plan, Started};
 use super::state::State;
 use super::view::{Facts, PodView, ShimView};
@@ -207,6 +207,7 @@ pub(super) struct Slot {
     pub(super) start_waiters: Vec<Answer<(), ContainerError>>,
     pub(super) stop_waiters: Vec<Answer<(), ContainerError>>,
     pub(super) remove_waiters: Vec<Answer<(), ContainerError>>,
+    pub(super) updates: Updates,
 }
 
 impl Slot {
@@ -220,6 +221,7 @@ impl Slot {
             start_waiters: Vec::new(),
             stop_waiters: Vec::new(),
             remove_waiters: Vec::new(),
+            updates: Updates::default(),
         }
     }
 }

@@ -40,6 +40,9 @@ pub(crate) struct Script {
     pub(crate) silent_start: bool,
     /// Changing limits fails.
     pub(crate) refuse_update: Option<Failure>,
+    /// Changing limits is not answered before [`Shims::answer_update`].
+    pub(crate) hold_updates: bool,
+    held_updates: Vec<(u64, Arc<OwnedFd>)>,
     /// Containers end with this code before their creation is answered.
     pub(crate) stillborn: Option<i32>,
     /// Exit records cannot be written.
@@ -132,6 +135,13 @@ impl Spawn for Shims {
 }
 
 impl Shims {
+    /// Answers the first change of limits that was held.
+    pub(crate) fn answer_update(&self, result: Result<(), Failure>) {
+        let (seq, to) = self.script.lock().unwrap().held_updates.remove(0);
+        let result = result.map(|()| Reply::Done);
+        send(&*to, &Message::Reply { seq, result }, &[]).unwrap();
+    }
+
     /// `kill -9` of the shim of a pod.
     pub(crate) fn kill(&self, pod: &str) {
         let shim = self.find(pod).expect("a shim of that pod");
@@ -373,6 +383,10 @@ impl FakeShim {
                     let limits = serde_json::to_string(&update.resources).unwrap();
                     let score = update.oom_score_adj;
                     script.log.push(format!("update {limits} {score:?}"));
+                    if script.hold_updates {
+                        script.held_updates.push((seq, Arc::clone(connection)));
+                        return None;
+                    }
                     Ok(Reply::Done)
                 }
             },

@@ -7,6 +7,7 @@ use skiff_runtime::{ImageVolume, Init, cgroup, create, may_trace};
 use skiff_shim_proto::message::{self, Create, Failure, FailureKind, LOG_ENTRY, Rootfs};
 
 use crate::bundle::Bundle;
+use crate::call::update::Updates;
 use crate::container::{Container, Output, State};
 use crate::failure;
 use crate::log::Log;
@@ -88,6 +89,7 @@ impl Shim {
             starter: None,
             removers: Vec::new(),
             removal: None,
+            updates: Updates::default(),
         };
         self.containers.insert(key, container);
         if let Err(e) = watched {

@@ -13,4 +13,4 @@ mod resize;
 mod shutdown;
 mod start;
 mod state;
-mod update;
+pub(crate) mod update;

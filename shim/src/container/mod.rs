@@ -17,6 +17,7 @@ pub(crate) use output::{CHUNK, Output};
 pub(crate) use state::{Action, Input, State, step};
 
 use crate::bundle::Bundle;
+use crate::call::update::Updates;
 use crate::peers::Asker;
 use crate::process::Process;
 use crate::stdio::Users;
@@ -79,6 +80,8 @@ pub(crate) struct Container {
     pub(crate) removers: Vec<Asker>,
     /// Set while its cgroup is being removed.
     pub(crate) removal: Option<Removal>,
+    /// Changes of its limits.
+    pub(crate) updates: Updates,
 }
 
 /// How a process ended.

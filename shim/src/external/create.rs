@@ -9,6 +9,7 @@ use super::bundle::{Bundle, Staged};
 use super::command::{Line, Purpose, Tool};
 use super::outsider::{Console, Outsider};
 use crate::call::create::{images, rootfs};
+use crate::call::update::Updates;
 use crate::container::{Container, Output, State};
 use crate::failure;
 use crate::log::Log;
@@ -90,6 +91,7 @@ impl Shim {
             starter: None,
             removers: Vec::new(),
             removal: None,
+            updates: Updates::default(),
         };
         self.tools.insert(pid, tool);
         self.containers.insert(key, container);

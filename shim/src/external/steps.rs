@@ -146,11 +146,14 @@ impl Shim {
         limits: &LinuxResources,
         score: Option<i32>,
     ) -> Result<(), Failure> {
-        let container = self.containers.get_mut(&key);
-        let outsider = container.and_then(|container| container.process.external());
-        let Some(bundle) = outsider.and_then(|outsider| outsider.bundle.as_ref()) else {
-            return Ok(());
+        let Some(container) = self.containers.get_mut(&key) else {
+            return Err(failure::no_container(&key.to_string()));
         };
+        let bundle = container
+            .process
+            .external()
+            .and_then(|outsider| outsider.bundle.as_ref());
+        let bundle = bundle.ok_or_else(|| failure::no_container(&container.id))?;
         let json = serde_json::to_vec(limits).map_err(Into::into);
         let path = bundle.write(&format!("limits-{}.json", asker.seq), json)?;
         let purpose = Purpose::Update(key, asker, score);
@@ -174,6 +177,7 @@ impl Shim {
         }
         let answer = outcome.map(|()| Reply::Done);
         self.peers.answer(&self.poll, asker, answer);
+        self.update_outside_ended(key);
     }
 
     /// Whether a container is another runtime's.

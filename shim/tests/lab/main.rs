@@ -19,6 +19,7 @@ mod outputs;
 mod pods;
 #[allow(unsafe_code, reason = "an ioctl without a safe wrapper")]
 mod sys;
+mod updates;
 mod user_namespaces;
 
 /// Returns from a test that cannot be run here.

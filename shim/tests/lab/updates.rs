@@ -1,0 +1,139 @@
+//! Changes of limits that take long. A file of the cgroup is covered by a FIFO, so that whoever
+//! reads or writes it waits until the test does the other thing.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::path::PathBuf;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use serde_json::json;
+use skiff_shim_proto::message::{Call, Failure, FailureKind, Reply, Update};
+
+use crate::daemon::{Shim, lives, processes, wait_for};
+use crate::needs_a_lab;
+use crate::scene::Scene;
+
+/// Limits the processes of a container.
+fn pids(id: &str, limit: u32) -> Call {
+    Call::Update(Box::new(Update {
+        id: id.into(),
+        resources: serde_json::from_value(json!({"pids": {"limit": limit}})).unwrap(),
+        oom_score_adj: None,
+    }))
+}
+
+/// The file `pids.max` of a container, as a FIFO.
+struct Covered {
+    fifo: PathBuf,
+    file: PathBuf,
+}
+
+impl Covered {
+    fn new(scene: &Scene, id: &str) -> Self {
+        let (fifo, file) = (scene.path("fifo"), scene.cgroup(id).join("pids.max"));
+        mknodat(CWD, &fifo, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
+        mount_bind(&fifo, &file).unwrap();
+        Self { fifo, file }
+    }
+
+    /// Lets one who changes the limit read `old`, and gives what is written then: who opens a FIFO to
+    /// read waits for a writer, and the other way round.
+    fn serve(&self, old: &str) -> String {
+        let mut writer = File::options().write(true).open(&self.fifo).unwrap();
+        writer.write_all(old.as_bytes()).unwrap();
+        drop(writer);
+        fs::read_to_string(&self.fifo).unwrap()
+    }
+}
+
+impl Drop for Covered {
+    fn drop(&mut self) {
+        let _ = unmount(&self.file, UnmountFlags::DETACH);
+    }
+}
+
+fn has_pids() -> bool {
+    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
+        .is_ok_and(|text| text.split_whitespace().any(|word| word == "pids"))
+}
+
+/// Children of a process that wait in the cgroup's file.
+fn writers(shim: i32) -> Vec<i32> {
+    let list = format!("/proc/{shim}/task/{shim}/children");
+    let children = fs::read_to_string(list).unwrap_or_default();
+    let children = children.split_whitespace().map(|pid| pid.parse().unwrap());
+    let program = |pid: i32| fs::read_link(format!("/proc/{pid}/exe")).ok();
+    children
+        .filter(|&pid| program(pid) == program(shim) && lives(pid))
+        .collect()
+}
+
+#[test]
+fn a_change_that_takes_long_holds_up_nobody_but_the_next_of_its_container() {
+    needs_a_lab!();
+    if !has_pids() {
+        eprintln!("skipped: no pids controller");
+        return;
+    }
+    let (scene, mut shim) = (Scene::new(), Shim::pod());
+    for id in ["c", "d"] {
+        let create = scene.container(shim.pid, id, &["sleep", "600"]);
+        shim.daemon.run(create);
+        assert!(matches!(shim.daemon.ask(pids(id, 99)), Ok(Reply::Done)));
+    }
+    let covered = Covered::new(&scene, "c");
+    let first = shim.daemon.send(pids("c", 20), &[]);
+    let second = shim.daemon.send(pids("c", 30), &[]);
+    // Were anybody held up, nothing of this would be answered.
+    assert_eq!(shim.daemon.state().containers.len(), 2);
+    for id in ["c", "d"] {
+        let executed = shim.daemon.exec(scene.exec(7, id, &["echo", "x"]), None);
+        assert_eq!(executed.stdout, "x\n", "{:?}", executed.answer);
+    }
+    assert!(matches!(shim.daemon.ask(pids("d", 50)), Ok(Reply::Done)));
+    let limit = fs::read_to_string(scene.cgroup("d").join("pids.max")).unwrap();
+    assert_eq!(limit, "50\n");
+    assert_eq!(writers(shim.pid).len(), 1, "one change at a time");
+
+    assert_eq!(covered.serve("99\n"), "20");
+    assert!(matches!(shim.daemon.answer(first), Ok(Reply::Done)));
+    assert_eq!(covered.serve("20\n"), "30");
+    assert!(matches!(shim.daemon.answer(second), Ok(Reply::Done)));
+    drop(covered);
+    for id in ["c", "d"] {
+        let deleted = shim.daemon.ask(Call::Delete { id: id.into() });
+        assert!(matches!(deleted, Ok(Reply::Done)), "{deleted:?}");
+    }
+    assert_eq!(shim.complaints(), "");
+    shim.shutdown();
+}
+
+#[test]
+fn a_container_can_be_removed_in_the_middle_of_a_change() {
+    needs_a_lab!();
+    if !has_pids() {
+        eprintln!("skipped: no pids controller");
+        return;
+    }
+    let (scene, mut shim) = (Scene::new(), Shim::pod());
+    let create = scene.container(shim.pid, "c", &["sleep", "600"]);
+    shim.daemon.run(create);
+    assert!(matches!(shim.daemon.ask(pids("c", 99)), Ok(Reply::Done)));
+    let _covered = Covered::new(&scene, "c");
+    let asked = [20, 30].map(|limit| shim.daemon.send(pids("c", limit), &[]));
+    wait_for("the change to begin", || {
+        (writers(shim.pid).len() == 1).then_some(())
+    });
+    let deleted = shim.daemon.ask(Call::Delete { id: "c".into() });
+    assert!(matches!(deleted, Ok(Reply::Done)), "{deleted:?}");
+    for seq in asked {
+        let failure: Failure = shim.daemon.answer(seq).unwrap_err();
+        assert_ne!(failure.kind, FailureKind::Unsupported, "{failure}");
+    }
+    assert!(writers(shim.pid).is_empty());
+    assert!(processes(&scene.cgroup("c")).is_empty());
+    assert!(!scene.cgroup("c").exists());
+    assert_eq!(shim.complaints(), "");
+    shim.shutdown();
+}
