@@ -18,7 +18,7 @@ pub(crate) const PROXY_PORT: u16 = 8001;
 /// How everything that is no server finds and is known to the API server.
 pub(crate) const KUBECONFIG: &str = "/etc/kubernetes/admin.json";
 const DIRECTORY: &str = "/etc/kubernetes";
-const ADDRESS: &str = "192.168.77.1";
+pub(crate) const ADDRESS: &str = "192.168.77.1";
 const START_LIMIT: Duration = Duration::from_secs(180);
 
 /// The processes, which are killed when this is dropped.
@@ -65,6 +65,8 @@ impl Cluster {
                 "--service-account-issuer=https://kubernetes.default.svc",
                 "--allow-privileged",
                 "--enable-priority-and-fairness=false",
+                // nothing on the node answers for a service's address
+                "--enable-aggregator-routing",
                 &advertise,
             ],
         )?;
@@ -93,6 +95,7 @@ impl Cluster {
             "kube-scheduler",
             &["--kubeconfig", KUBECONFIG, "--leader-elect=false"],
         )?;
+        cluster.spawn(logs, "metrics-server", &["--kubeconfig", KUBECONFIG])?;
         let account = "/api/v1/namespaces/default/serviceaccounts/default";
         cluster
             .answers("the default account", || http::get(PROXY_PORT, account))

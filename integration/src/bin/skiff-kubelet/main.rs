@@ -26,6 +26,7 @@ mod probes;
 mod resize;
 mod resources;
 mod status;
+mod top;
 mod users;
 mod volumes;
 mod workloads;
@@ -128,6 +129,7 @@ fn of_the_cluster() -> Vec<(String, Scenario)> {
         commands::debug,
         commands::debug_the_node,
         commands::the_grpc_example,
+        top::pods_and_the_node,
         disk::a_layer_that_grows_is_evicted,
         disk::a_volume_that_grows_is_evicted,
     ]
