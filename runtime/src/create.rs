@@ -142,12 +142,15 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
     let process = create.spec.process().as_ref();
     let process = process.ok_or_else(|| Error::invalid("process", "missing"))?;
     let began = Instant::now();
-    let root = rootfs::prepare(create.rootfs, user)?;
+    // Closed at the end of this, while the child builds.
+    let mut served = Vec::new();
+    let root = rootfs::prepare(create.rootfs, user, &mut served)?;
     let mut mounts = mount::prepare(
         create.spec.mounts().as_deref().unwrap_or_default(),
         create.shm,
         create.images,
         user,
+        &mut served,
     )?;
     if let Some(user) = user {
         let linux = create.spec.linux().as_ref();

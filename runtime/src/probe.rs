@@ -49,7 +49,8 @@ fn try_in(scratch: &Path) -> Result<(), Error> {
     let (user, belongings) = Unmapped::new(kinds)?.map(ids)?;
     belongings.give(user.mappings())?;
     let lower = vec![lower];
-    let root = rootfs::prepare(&Rootfs::Overlay { lower, upper, work }, Some(&user))?;
+    let rootfs = Rootfs::Overlay { lower, upper, work };
+    let root = rootfs::prepare(&rootfs, Some(&user), &mut Vec::new())?;
     let shm = Shm::new(4096)?.copy()?;
     set_attr(shm.as_fd(), false, &idmapped::mapped(&user))
         .doing(|| "map the ids of a tmpfs (Linux 6.3)")?;
@@ -65,7 +66,7 @@ fn mount_inside(user: &UserNamespace, root: Root) -> Result<(), Error> {
         mount
     };
     let mounts = [kernel("proc"), kernel("sysfs")];
-    let mounts = mount::prepare(&mounts, None, &[], Some(user))?;
+    let mounts = mount::prepare(&mounts, None, &[], Some(user), &mut Vec::new())?;
     let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
     let status = Status(theirs);
     let inside = Inside {

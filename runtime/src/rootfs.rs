@@ -62,8 +62,13 @@ pub(crate) const FSCONFIG_STRING: usize = 256;
 
 /// Makes the detached mount. In the parent, where the layers' paths mean something whatever
 /// becomes of the child's user. An overlay's layers are mapped into the user namespace; a
-/// directory, as the runtime-spec has it, belongs to its users already.
-pub(crate) fn prepare(rootfs: &Rootfs, user: Option<&UserNamespace>) -> Result<Root, Error> {
+/// directory, as the runtime-spec has it, belongs to its users already. Mounts that have served are
+/// put to `served`, to be closed when nobody waits.
+pub(crate) fn prepare(
+    rootfs: &Rootfs,
+    user: Option<&UserNamespace>,
+    served: &mut Vec<OwnedFd>,
+) -> Result<Root, Error> {
     match rootfs {
         Rootfs::Directory(path) => {
             let flags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -87,7 +92,8 @@ pub(crate) fn prepare(rootfs: &Rootfs, user: Option<&UserNamespace>) -> Result<R
                 ));
             }
             if let Some(user) = user {
-                return Ok(Root::Detached(idmapped::overlay(lower, upper, work, user)?));
+                let mount = idmapped::overlay(lower, upper, work, user, served)?;
+                return Ok(Root::Detached(mount));
             }
             match overlay(lower, upper, work)? {
                 Some(mount) => Ok(Root::Detached(mount)),
@@ -301,6 +307,6 @@ mod tests {
             upper: missing.clone(),
             work: missing,
         };
-        assert!(prepare(&none, None).is_err());
+        assert!(prepare(&none, None, &mut Vec::new()).is_err());
     }
 }

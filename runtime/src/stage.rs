@@ -42,9 +42,11 @@ impl Stage<'_> {
     /// Mounts everything and has `body` start whatever is to see it. The caller, which has one
     /// thread, is back in its own mount namespace afterwards.
     pub fn enter<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
-        let root = rootfs::prepare(self.rootfs, self.user_namespace)?;
+        let mut served = Vec::new();
+        let root = rootfs::prepare(self.rootfs, self.user_namespace, &mut served)?;
         let (mounts, places): (Vec<_>, Vec<_>) = self.mounts.iter().cloned().unzip();
-        let mounts = mount::prepare(&mounts, self.shm, self.images, self.user_namespace)?;
+        let user = self.user_namespace;
+        let mounts = mount::prepare(&mounts, self.shm, self.images, user, &mut served)?;
         elsewhere(|| {
             namespace::unshare(Namespaces::NEWNS)?;
             let root = root.attach(Some(self.root))?;

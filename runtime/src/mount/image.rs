@@ -38,6 +38,7 @@ pub(super) fn prepare(
     destination: &Path,
     options: &Options,
     idmap: Option<&Idmap<'_>>,
+    served: &mut Vec<OwnedFd>,
 ) -> Result<What, Error> {
     let shown = destination.display();
     let volume = volumes
@@ -65,7 +66,7 @@ pub(super) fn prepare(
                 mapped_already = idmap::without(options);
                 options = &mapped_already;
                 let plain = || overlay(layers, destination);
-                idmapped::read_only(layers, idmap.namespace(), plain)?
+                idmapped::read_only(layers, idmap.namespace(), served, plain)?
             }
         },
     };

@@ -72,16 +72,18 @@ impl Mount {
     }
 }
 
-/// Opens what has to be opened on the host.
+/// Opens what has to be opened on the host. Mounts that have served are put to `served`, to be
+/// closed when nobody waits.
 pub(crate) fn prepare(
     mounts: &[SpecMount],
     shm: Option<&Shm>,
     images: &[ImageVolume],
     user: Option<&UserNamespace>,
+    served: &mut Vec<OwnedFd>,
 ) -> Result<Vec<Mount>, Error> {
     mounts
         .iter()
-        .map(|mount| prepare_one(mount, shm, images, user))
+        .map(|mount| prepare_one(mount, shm, images, user, served))
         .collect()
 }
 
@@ -90,6 +92,7 @@ fn prepare_one(
     shm: Option<&Shm>,
     images: &[ImageVolume],
     user: Option<&UserNamespace>,
+    served: &mut Vec<OwnedFd>,
 ) -> Result<Mount, Error> {
     let destination = mount.destination().clone();
     let name = destination.display().to_string();
@@ -121,7 +124,9 @@ fn prepare_one(
         (false, "tmpfs", Some(shm)) if destination == Path::new("/dev/shm") => {
             What::Tree(shm.copy()?)
         }
-        (false, "image", _) => image::prepare(images, &destination, &options, idmap.as_ref())?,
+        (false, "image", _) => {
+            image::prepare(images, &destination, &options, idmap.as_ref(), served)?
+        }
         (false, "", _) => {
             return Err(Error::invalid(
                 format!("mounts ({name})"),
@@ -361,21 +366,21 @@ mod tests {
         let mut mount = SpecMount::default();
         mount.set_destination("/".into());
         assert!(
-            prepare(&[mount.clone()], None, &[], None)
+            prepare(&[mount.clone()], None, &[], None, &mut Vec::new())
                 .unwrap_err()
                 .to_string()
                 .contains("mount at /")
         );
         mount.set_destination("/data".into());
         assert!(
-            prepare(&[mount.clone()], None, &[], None)
+            prepare(&[mount.clone()], None, &[], None, &mut Vec::new())
                 .unwrap_err()
                 .to_string()
                 .contains("/data")
         );
         mount.set_options(Some(vec!["bind".into()]));
         assert!(
-            prepare(&[mount], None, &[], None)
+            prepare(&[mount], None, &[], None, &mut Vec::new())
                 .unwrap_err()
                 .to_string()
                 .contains("without a source")

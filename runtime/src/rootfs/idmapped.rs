@@ -5,13 +5,17 @@
 //! The upper directory is not mapped: what the container writes is on disk under the host's ids
 //! of its users. Only the directory itself, made by whoever made the snapshot, is given to whom
 //! the image's root directory belongs to inside.
+//!
+//! An overlay keeps copies of its layers' mounts. To take one down the kernel waits for all
+//! processors, 0.1 ms and more, so those that have done their service are only collected here:
+//! whoever started this closes them when nobody waits.
 
+use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Gid, Uid, chown};
-use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsmount, fsopen,
@@ -23,7 +27,7 @@ use crate::mount::options::attr;
 use crate::namespace::Namespaces;
 use crate::sys::mount::{MountAttr, set_attr};
 use crate::user_namespace::UserNamespace;
-use crate::{Error, mount, namespace, shm};
+use crate::{Error, namespace, shm};
 
 /// Makes the detached overlay.
 pub(super) fn overlay(
@@ -31,6 +35,7 @@ pub(super) fn overlay(
     upper: &Path,
     work: &Path,
     user: &UserNamespace,
+    served: &mut Vec<OwnedFd>,
 ) -> Result<OwnedFd, Error> {
     give(lower, upper, user)?;
     let staged = || match super::overlay(lower, upper, work)? {
@@ -40,7 +45,8 @@ pub(super) fn overlay(
             "an overlay of mapped layers takes Linux 6.8 or later",
         )),
     };
-    made(lower, user, |layers| detached(layers, upper, work), staged)
+    let detached = |layers: &[OwnedFd]| detached(layers, upper, work);
+    made(lower, user, served, detached, staged)
 }
 
 /// Makes a detached overlay of layers alone, as an image volume is. `plain` makes it of the same
@@ -48,6 +54,7 @@ pub(super) fn overlay(
 pub(crate) fn read_only(
     lower: &[PathBuf],
     user: &UserNamespace,
+    served: &mut Vec<OwnedFd>,
     plain: impl FnOnce() -> Result<OwnedFd, Error>,
 ) -> Result<OwnedFd, Error> {
     let detached = |layers: &[OwnedFd]| {
@@ -57,36 +64,41 @@ pub(crate) fn read_only(
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
         fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(doing)
     };
-    made(lower, user, detached, plain)
+    made(lower, user, served, detached, plain)
 }
 
-/// An overlay of mapped layers: of those themselves, or on an older kernel of their directories
-/// in a mount namespace of its own, where each layer is attached over itself. The overlay keeps
-/// copies, so that the namespace ends with this.
+/// An overlay of mapped layers: of those themselves, or before Linux 6.15, where an overlay takes
+/// only what is attached, of their directories in a mount namespace of its own, where each layer is
+/// attached over itself. The overlay keeps copies, so that the namespace ends with this.
 fn made(
     lower: &[PathBuf],
     user: &UserNamespace,
+    served: &mut Vec<OwnedFd>,
     detached: impl FnOnce(&[OwnedFd]) -> Result<OwnedFd, Error>,
     staged: impl FnOnce() -> Result<OwnedFd, Error>,
 ) -> Result<OwnedFd, Error> {
-    let layers = layers(lower, user)?;
-    let Some(first) = layers.first() else {
+    if lower.is_empty() {
         return Err(Error::invalid(
             "root",
             "an overlay without a lower directory",
         ));
-    };
-    // Before Linux 6.15 only what is attached can be copied, and an overlay copies its layers.
-    match mount::copy_of(first.as_fd()) {
-        Err(Errno::INVAL) => shm::elsewhere(|| {
+    }
+    let layers = layers(lower, user)?;
+    let made = match detached(&layers) {
+        Err(Error::System { source, .. }) if takes_no_detached(&source) => shm::elsewhere(|| {
             stage(&layers, lower)?;
             staged()
         }),
-        done => {
-            done.doing(|| "copy a layer's mount")?;
-            detached(&layers)
-        }
-    }
+        done => done,
+    };
+    served.extend(layers);
+    made
+}
+
+/// What an older kernel answers: before Linux 6.13 a layer cannot be a descriptor, before 6.15 not
+/// one of a detached mount.
+fn takes_no_detached(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL))
 }
 
 /// Detached mounts of layers, mapped.
