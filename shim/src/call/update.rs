@@ -162,8 +162,12 @@ fn change(cgroup: &Path, first: i32, update: &Update) -> Result<(), skiff_runtim
 fn report(done: Result<(), skiff_runtime::Error>) -> Vec<u8> {
     let said = done.map_err(|error| {
         let mut failure = failure::of(&error);
-        let end = failure.message.floor_char_boundary(LONGEST);
-        failure.message.truncate(end);
+        let starts = failure.message.char_indices().map(|(at, _)| at);
+        if let Some(end) = starts.take_while(|at| *at <= LONGEST).last()
+            && failure.message.len() > LONGEST
+        {
+            failure.message.truncate(end);
+        }
         failure
     });
     // A failure is words and a number.
