@@ -47,7 +47,7 @@ pub async fn run(daemon: Arc<Daemon>, source: Source, mut hangups: Signal) {
         let mut states = vec![NotifyState::Reloading];
         states.extend(NotifyState::monotonic_usec_now().ok());
         let _ = sd_notify::notify(&states);
-        match reload(&daemon, &source) {
+        match reload(&daemon, &source).await {
             Ok(taken_up) => tracing::info!(taken_up, "configuration read again"),
             Err(error) => tracing::error!(
                 error = chain(&error),
@@ -59,13 +59,15 @@ pub async fn run(daemon: Arc<Daemon>, source: Source, mut hangups: Signal) {
 }
 
 /// Gives the keys that were taken up.
-fn reload(daemon: &Daemon, source: &Source) -> Result<String, ReloadError> {
+async fn reload(daemon: &Daemon, source: &Source) -> Result<String, ReloadError> {
     let Loaded { config, places, .. } = Config::load(source.path.as_deref(), &source.overrides)?;
     let held = daemon.config.load_full();
     let changes = held.changes(&config)?;
     let next = held.take_up(&config)?;
     // A handler's program may have been replaced without a word in a file.
-    let handlers = tokio::task::block_in_place(|| Handlers::new(&next, &daemon.features))?;
+    let handlers = Handlers::new(&next, &daemon.features)?;
+    // Those that are there can do what they could, without a gap.
+    handlers.settled().await;
     // Every policy is read anew, also where only a file has changed.
     let signatures = signature_settings(&next);
     tokio::task::block_in_place(|| daemon.signatures.reload(signatures))?;

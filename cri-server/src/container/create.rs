@@ -67,6 +67,7 @@ impl Plan {
         client: &Client,
     ) -> Result<(Arc<Facts>, State), ContainerError> {
         let timeline = self.timeline.clone();
+        self.handler.features.settled().await;
         let held = Held::hold(daemon, self)?.admit(daemon).await?;
         let held = held.look(daemon).await?;
         let recorded = held.record(daemon)?.confine(daemon).await?;

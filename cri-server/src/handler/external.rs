@@ -1,11 +1,16 @@
 //! What another OCI runtime says it can do: its command `features` (runtime-spec, features.md).
+//!
+//! Nobody waits for a runtime but those who want a pod of its handler: each is asked on a thread of
+//! its own, for a limited time. Whatever it prints is foreign.
 
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::fs::{OFlags, fcntl_setfl};
 use serde::Deserialize;
+use tokio::sync::watch;
 
 use super::Features;
 
@@ -13,38 +18,71 @@ use super::Features;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(2);
+/// Most bytes of an answer; a pipe holds as many.
+const MOST: u64 = 64 * 1024;
 
 /// The part of the answer that matters here.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
 pub struct Answer {
     mount_options: Vec<String>,
     linux: Linux,
 }
 
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(default)]
 struct Linux {
     namespaces: Vec<String>,
 }
 
-/// What a handler with the runtime at `path` can do, where skiff itself can do `own`.
-///
-/// The ids of volumes are mapped by the shim, so that a runtime need not do that itself: it has to
-/// join a user namespace.
-pub fn features(name: &str, path: &Path, own: Features) -> Features {
-    let answer = match ask(path) {
-        Ok(answer) => answer,
-        Err(reason) => {
-            tracing::warn!(
-                handler = name,
-                reason,
-                "it cannot be told what the runtime can do"
-            );
-            Answer::default()
+/// What a handler can do: known, or asked of its runtime.
+#[derive(Debug, Clone)]
+pub struct Promise(watch::Receiver<Option<Features>>);
+
+impl Promise {
+    /// Known already.
+    pub fn kept(features: Features) -> Self {
+        Self(watch::channel(Some(features)).1)
+    }
+
+    /// Asks the runtime at `path` of handler `name`, where skiff itself can do `own`. One that
+    /// cannot be asked can do nothing, and the administrator is told.
+    ///
+    /// The ids of volumes are mapped by the shim, so that a runtime need not do that itself: it has
+    /// to join a user namespace.
+    pub fn of(name: &str, path: &Path, arguments: &[String], own: Features) -> Self {
+        let (known, promise) = watch::channel(None);
+        let (name, path, arguments) = (name.to_owned(), path.to_owned(), arguments.to_owned());
+        // Without a thread the sender is gone, which is an answer too.
+        let _ = std::thread::Builder::new()
+            .name("features".into())
+            .spawn(move || {
+                let answer = ask(&path, &arguments).unwrap_or_else(|reason| {
+                    tracing::warn!(
+                        handler = name,
+                        reason,
+                        "it cannot be told what the runtime can do"
+                    );
+                    Answer::default()
+                });
+                known.send_replace(Some(judge(&answer, own)));
+            });
+        Self(promise)
+    }
+
+    /// What is known now: nothing of a runtime that has not answered.
+    pub fn now(&self) -> Features {
+        self.0.borrow().unwrap_or(Features::NONE)
+    }
+
+    /// Waits until it is known, as long as a runtime may take.
+    pub async fn settled(&self) {
+        if self.0.borrow().is_some() {
+            return;
         }
-    };
-    judge(&answer, own)
+        // A sender that is gone has nothing more to say.
+        let _ = self.0.clone().wait_for(Option::is_some).await;
+    }
 }
 
 fn judge(answer: &Answer, own: Features) -> Features {
@@ -56,16 +94,23 @@ fn judge(answer: &Answer, own: Features) -> Features {
 }
 
 impl Answer {
+    /// Reads what `features` prints.
+    pub fn read(json: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(json)
+    }
+
     /// Whether the runtime knows user namespaces.
     pub fn joins_user_namespaces(&self) -> bool {
         self.linux.namespaces.iter().any(|kind| kind == "user")
     }
 }
 
-/// Asks the runtime at `path`. The error is the reason why it does not answer.
-pub fn ask(path: &Path) -> Result<Answer, String> {
+/// Asks the runtime at `path`, with `arguments` before its command. The error is the reason why it
+/// does not answer.
+pub fn ask(path: &Path, arguments: &[String]) -> Result<Answer, String> {
     let failed = |e: io::Error| format!("run {} features: {e}", path.display());
     let mut child = Command::new(path)
+        .args(arguments)
         .arg("features")
         .env_clear()
         .stdin(Stdio::null())
@@ -73,39 +118,57 @@ pub fn ask(path: &Path) -> Result<Answer, String> {
         .stderr(Stdio::piped())
         .spawn()
         .map_err(failed)?;
-    // The answer is shorter than what a pipe holds, so nobody has to read it meanwhile.
+    let status = wait(&mut child).map_err(failed)?;
+    if !status.success() {
+        let words = child.stderr.take().map(said).unwrap_or_default();
+        let words = String::from_utf8_lossy(&words);
+        let (path, words) = (path.display(), words.trim());
+        return Err(format!("{path} features: {status}: {words}"));
+    }
+    let answer = child.stdout.take().map(said).unwrap_or_default();
+    Answer::read(&answer)
+        .map_err(|e| format!("read the answer of {} features: {e}", path.display()))
+}
+
+/// Waits for a runtime, and ends one that takes too long. What it says is shorter than what a pipe
+/// holds, so nobody has to read it meanwhile.
+fn wait(child: &mut Child) -> io::Result<std::process::ExitStatus> {
     let give_up = Instant::now() + PATIENCE;
-    while child.try_wait().map_err(failed)?.is_none() {
+    loop {
+        if let Some(status) = child.try_wait()? {
+            return Ok(status);
+        }
         if Instant::now() > give_up {
-            let _ = child.kill();
+            child.kill()?;
         }
         std::thread::sleep(LOOK);
     }
-    let asked = child.wait_with_output().map_err(failed)?;
-    if !asked.status.success() {
-        let words = String::from_utf8_lossy(&asked.stderr);
-        let (path, words) = (path.display(), words.trim());
-        return Err(format!("{path} features: {}: {words}", asked.status));
+}
+
+/// What is in a pipe, without waiting for more: what the runtime has started may have it open.
+fn said(pipe: impl Read + std::os::fd::AsFd) -> Vec<u8> {
+    let mut said = Vec::new();
+    if fcntl_setfl(&pipe, OFlags::NONBLOCK).is_ok() {
+        // What was read before an error is there.
+        let _ = pipe.take(MOST).read_to_end(&mut said);
     }
-    serde_json::from_slice(&asked.stdout)
-        .map_err(|e| format!("read the answer of {} features: {e}", path.display()))
+    said
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::fs::{CWD, Mode, mkfifoat};
 
     const ALL: Features = Features {
         recursive_read_only: true,
         user_namespaces: true,
     };
-    const NONE: Features = Features {
-        recursive_read_only: false,
-        user_namespaces: false,
-    };
+    const NONE: Features = Features::NONE;
+    const BOTH: &str = r#"{"mountOptions":["rro"],"linux":{"namespaces":["user"]}}"#;
 
     fn judged(json: &str, own: Features) -> Features {
-        judge(&serde_json::from_str(json).unwrap(), own)
+        judge(&Answer::read(json.as_bytes()).unwrap(), own)
     }
 
     #[test]
@@ -124,18 +187,51 @@ mod tests {
         assert_eq!(judged("{}", ALL), NONE);
     }
 
+    /// Arguments with which a shell says and does something.
+    fn script(text: impl Into<String>) -> [String; 2] {
+        ["-c".into(), text.into()]
+    }
+
     #[test]
     fn a_runtime_that_cannot_be_asked_can_do_nothing() {
-        assert!(ask(Path::new("/no/runc")).unwrap_err().contains("/no/runc"));
-        assert!(
-            ask(Path::new("/bin/false"))
-                .unwrap_err()
-                .contains("/bin/false features")
-        );
-        assert!(
-            ask(Path::new("/bin/echo"))
-                .unwrap_err()
-                .contains("read the answer")
-        );
+        let asked = |path: &str| ask(Path::new(path), &[]).unwrap_err();
+        assert!(asked("/no/runc").contains("/no/runc"));
+        assert!(asked("/bin/false").contains("/bin/false features"));
+        assert!(asked("/bin/echo").contains("read the answer"));
+    }
+
+    #[test]
+    fn the_administrators_arguments_come_before_the_command() {
+        let sh = Path::new("/bin/sh");
+        let answer = ask(sh, &script(format!("test $0 = features && echo '{BOTH}'"))).unwrap();
+        assert_eq!(judge(&answer, ALL), ALL);
+    }
+
+    #[test]
+    fn what_a_runtime_leaves_running_is_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+        // The child in the background has the pipes until somebody writes.
+        let text = format!("cat {} & echo '{BOTH}'", fifo.display());
+        let answer = ask(Path::new("/bin/sh"), &script(text)).unwrap();
+        assert_eq!(judge(&answer, ALL), ALL);
+        std::fs::write(&fifo, "").unwrap();
+    }
+
+    #[tokio::test]
+    async fn nobody_waits_for_a_runtime_who_wants_nothing_of_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let fifo = dir.path().join("fifo");
+        mkfifoat(CWD, &fifo, Mode::RUSR | Mode::WUSR).unwrap();
+        let text = format!("read word < {}; echo '{BOTH}'", fifo.display());
+        let promise = Promise::of("slow", Path::new("/bin/sh"), &script(text), ALL);
+        assert_eq!(promise.now(), NONE);
+        std::fs::write(&fifo, "go\n").unwrap();
+        promise.settled().await;
+        assert_eq!(promise.now(), ALL);
+        let absent = Promise::of("absent", Path::new("/no/runc"), &[], ALL);
+        absent.settled().await;
+        assert_eq!(absent.now(), NONE);
     }
 }

@@ -21,6 +21,7 @@ use skiff_shim_proto::message::ExternalRuntime;
 use skiff_spec::{Defaults, HostFeatures, PodNamespaces, SpecError};
 
 use crate::id::Id;
+use external::Promise;
 
 /// What pods of one handler are run with.
 #[derive(Debug)]
@@ -38,7 +39,7 @@ pub struct Handler {
     /// What containers start from.
     pub defaults: Defaults,
     /// What it can do.
-    pub features: Features,
+    pub features: Promise,
 }
 
 /// Another runtime.
@@ -59,6 +60,14 @@ pub struct Features {
     pub user_namespaces: bool,
 }
 
+impl Features {
+    /// Nothing of it.
+    pub const NONE: Self = Self {
+        recursive_read_only: false,
+        user_namespaces: false,
+    };
+}
+
 /// All handlers of a node.
 #[derive(Debug)]
 pub struct Handlers {
@@ -68,8 +77,7 @@ pub struct Handlers {
 }
 
 impl Handlers {
-    /// Those of a configuration. Asks every other runtime what it can do; one that cannot be asked
-    /// can do nothing of it, and the administrator is told.
+    /// Those of a configuration. Asks every other runtime what it can do, and does not wait.
     pub fn new(config: &Config, host: &HostFeatures) -> Result<Self, SpecError> {
         let own = Features {
             recursive_read_only: host.recursive_read_only,
@@ -84,7 +92,8 @@ impl Handlers {
             handler.privileged = options.privileged;
             if let Some(path) = &options.path {
                 let root = options.root.as_ref().map(|root| root.as_path().into());
-                handler.features = external::features(name.as_str(), path.as_path(), own);
+                handler.features =
+                    Promise::of(name.as_str(), path.as_path(), &options.arguments, own);
                 handler.external = Some(External {
                     path: path.as_path().into(),
                     arguments: options.arguments.clone(),
@@ -107,6 +116,13 @@ impl Handlers {
             return Some(&self.default);
         }
         self.others.get(name)
+    }
+
+    /// Waits until it is known of all what they can do.
+    pub async fn settled(&self) {
+        for handler in self.others.values() {
+            handler.features.settled().await;
+        }
     }
 
     /// The one without a name.
@@ -134,7 +150,7 @@ impl Handler {
             shm_size: container.shm_size.bytes(),
             sysctls: container.default_sysctls.clone(),
             defaults: Defaults::try_from(container)?,
-            features,
+            features: Promise::kept(features),
         })
     }
 
@@ -156,9 +172,9 @@ impl Handler {
         Ok(())
     }
 
-    /// Refuses a user namespace that the runtime cannot join.
+    /// Refuses a user namespace that the runtime cannot join. Its features are settled.
     pub fn check_user_namespace(&self, pod: &PodNamespaces) -> Result<(), SpecError> {
-        if pod.user.is_none() || self.external.is_none() || self.features.user_namespaces {
+        if pod.user.is_none() || self.external.is_none() || self.features.now().user_namespaces {
             return Ok(());
         }
         let field = "linux.security_context.namespace_options.userns_options";
@@ -166,7 +182,8 @@ impl Handler {
         Err(SpecError::unsupported(field, reason))
     }
 
-    /// Refuses mounts that another runtime cannot make, or would not make as they are meant.
+    /// Refuses mounts that another runtime cannot make, or would not make as they are meant. Its
+    /// features are settled.
     pub fn check_mounts(&self, container: &cri::ContainerConfig) -> Result<(), SpecError> {
         if self.external.is_none() {
             return Ok(());
@@ -177,7 +194,7 @@ impl Handler {
                 let reason = "PROPAGATION_BIDIRECTIONAL takes the built-in runtime";
                 return Err(SpecError::unsupported(at("propagation"), reason));
             }
-            if mount.recursive_read_only && !self.features.recursive_read_only {
+            if mount.recursive_read_only && !self.features.now().recursive_read_only {
                 return Err(SpecError::RecursiveReadOnly {
                     field: at("recursive_read_only"),
                     reason: "the runtime of the handler does not say that it has rro".into(),

@@ -24,6 +24,7 @@ pub async fn handle(
     check_metadata(config.metadata.as_ref())?;
     let handler = find_handler(daemon, &request.runtime_handler)?;
     daemon.ready().await;
+    handler.features.settled().await;
     let facts = Arc::new(Facts {
         id: Id::random().map_err(|e| Arc::new(PodError::Id(e)))?,
         config,

@@ -15,12 +15,15 @@ use crate::daemon::Daemon;
 /// Answers from memory; never waits.
 pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusResponse, RpcError> {
     let handlers = daemon.handlers.load();
-    let runtime_handlers = handlers.all().map(|(name, handler)| RuntimeHandler {
-        name: name.to_owned(),
-        features: Some(RuntimeHandlerFeatures {
-            recursive_read_only_mounts: handler.features.recursive_read_only,
-            user_namespaces: handler.features.user_namespaces,
-        }),
+    let runtime_handlers = handlers.all().map(|(name, handler)| {
+        let features = handler.features.now();
+        RuntimeHandler {
+            name: name.to_owned(),
+            features: Some(RuntimeHandlerFeatures {
+                recursive_read_only_mounts: features.recursive_read_only,
+                user_namespaces: features.user_namespaces,
+            }),
+        }
     });
     Ok(StatusResponse {
         status: Some(RuntimeStatus {

@@ -25,7 +25,7 @@ pub fn cdi(overview: &Overview) -> Vec<Finding> {
 pub fn handlers(config: &Config) -> Vec<Finding> {
     let of_another = |(name, handler): (&_, &skiff_config::Handler)| {
         let path = handler.path.as_ref()?.as_path();
-        Some(match external::ask(path) {
+        Some(match external::ask(path, &handler.arguments) {
             Ok(answer) => {
                 let user = if answer.joins_user_namespaces() {
                     "joins user namespaces"
