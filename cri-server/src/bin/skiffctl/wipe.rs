@@ -7,6 +7,7 @@
 //! them. A step that fails is told and the next ones are tried all the same; wiping again is
 //! always safe.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::os::unix::net::UnixStream;
@@ -21,6 +22,7 @@ use skiff_cri_server::host::cgroup::ROOT;
 use skiff_cri_server::id::Id;
 use skiff_cri_server::layout::Layout;
 use skiff_cri_server::ownership::{Own, netns_of};
+use skiff_cri_server::pod::record::PodRecord;
 use skiff_cri_server::shim::connect::connect_client;
 use skiff_cri_server::telemetry::chain;
 use skiff_cri_server::{cgroup, netns};
@@ -89,7 +91,7 @@ pub(crate) async fn run(options: &Options, args: &Args) -> anyhow::Result<ExitCo
     };
     let networks = Networks::open(&config, &layout)?;
     let mut failed = false;
-    for residue in find(&layout, &networks, args)? {
+    for residue in find(&config, &layout, &networks, args)? {
         if !args.yes {
             println!("would remove {residue}");
             continue;
@@ -110,7 +112,12 @@ pub(crate) async fn run(options: &Options, args: &Args) -> anyhow::Result<ExitCo
 }
 
 /// Everything there is, in the order it is removed.
-fn find(layout: &Layout, networks: &Networks, args: &Args) -> anyhow::Result<Vec<Residue>> {
+fn find(
+    config: &Config,
+    layout: &Layout,
+    networks: &Networks,
+    args: &Args,
+) -> anyhow::Result<Vec<Residue>> {
     let cgroups = Path::new(ROOT);
     let own = Own::of(layout)
         .map_err(|(e, path)| anyhow::Error::new(e).context(format!("read {}", path.display())))?;
@@ -136,10 +143,42 @@ fn find(layout: &Layout, networks: &Networks, args: &Args) -> anyhow::Result<Vec
         layout.root.join("snapshots"),
     ];
     directories.push(layout.root.join("cni"));
+    let roots = runtime_roots(config, layout)?;
+    for (id, path) in roots.iter().flat_map(|root| children(root)) {
+        if args.unrecorded || own.has(&id) {
+            directories.push(path);
+        }
+    }
     directories.extend(args.images.then(|| layout.root.join("images")));
     directories.retain(|directory| directory.is_dir());
     all.extend(directories.into_iter().map(Residue::Directory));
     Ok(all)
+}
+
+/// Where other runtimes keep what they know of pods, but for the place that is ours: by the
+/// configuration, and by records of pods that were made with another.
+fn runtime_roots(config: &Config, layout: &Layout) -> anyhow::Result<BTreeSet<PathBuf>> {
+    let handlers = config.runtime.handlers.values();
+    let configured = handlers.filter_map(|handler| handler.root.as_ref());
+    let mut roots: BTreeSet<PathBuf> = configured.map(|root| root.as_path().into()).collect();
+    for name in names(&layout.pods())? {
+        // One that cannot be read says nothing, and goes with the others.
+        if let Ok((_, record)) = PodRecord::read(&layout.pods().join(name))
+            && let Some(external) = record.external
+        {
+            roots.extend(external.root.parent().map(PathBuf::from));
+        }
+    }
+    roots.remove(&layout.runtimes());
+    Ok(roots)
+}
+
+/// What in a directory is called by the id of a pod; nothing in one that cannot be read.
+fn children(root: &Path) -> Vec<(Id, PathBuf)> {
+    let names = names(root).unwrap_or_default().into_iter();
+    names
+        .filter_map(|name| Some((Id::parse(&name)?, root.join(name))))
+        .collect()
 }
 
 fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
