@@ -13,6 +13,7 @@
 mod cdi;
 mod config;
 mod cri;
+mod external;
 mod image;
 mod kernel;
 mod layer;
@@ -30,6 +31,7 @@ mod user;
 pub use cdi::cdi_document;
 pub use config::{config_file, config_values};
 pub use cri::{container_specification, cri_requests};
+pub use external::runtime_words;
 pub use image::{auth_challenge, hosts_file, image_config, image_manifest, image_reference};
 pub use kernel::{cgroup_files, process_name};
 pub use layer::layer;
@@ -79,6 +81,7 @@ targets![
     pod_record,
     proc_usage,
     process_name,
+    runtime_words,
     seccomp_profile,
     shim_frame,
     shim_message,

@@ -30,7 +30,7 @@ mod clock;
 mod container;
 mod dial;
 mod exec;
-mod external;
+pub mod external;
 mod failure;
 mod filter;
 mod lifecycle;

@@ -2,13 +2,13 @@
 
 use std::ffi::OsStr;
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use serde_json::Value;
 use skiff_shim_proto::message::{ExternalRuntime, Failure, FailureKind};
 
+use super::words::last_error;
 use crate::container::Ended;
 use crate::failure;
 use crate::peers::Asker;
@@ -146,21 +146,15 @@ impl Tool {
     }
 }
 
-/// The last error of a log.
+/// The last error of a log, of which the end is read.
 fn reason(log: &Path) -> Option<String> {
-    let mut text = Vec::new();
-    File::open(log)
-        .ok()?
-        .take(MAX_LOG)
-        .read_to_end(&mut text)
+    let mut file = File::open(log).ok()?;
+    let length = file.metadata().ok()?.len();
+    file.seek(SeekFrom::Start(length.saturating_sub(MAX_LOG)))
         .ok()?;
-    let entries = text
-        .split(|&byte| byte == b'\n')
-        .filter_map(|line| serde_json::from_slice::<Value>(line).ok());
-    let last = entries
-        .rev()
-        .find(|entry| matches!(entry["level"].as_str(), Some("error" | "fatal")))?;
-    last["msg"].as_str().map(str::to_owned)
+    let mut text = Vec::new();
+    file.take(MAX_LOG).read_to_end(&mut text).ok()?;
+    last_error(&text)
 }
 
 #[cfg(test)]
@@ -178,15 +172,12 @@ mod tests {
     const FAILED: Ended = Ended { code: 1, signal: 0 };
 
     #[test]
-    fn a_failure_has_the_last_error_of_the_log() {
+    fn a_failure_has_the_last_error_of_a_log_however_long() {
         let dir = tempfile::tempdir().unwrap();
         let log = dir.path().join("log");
-        fs::write(
-            &log,
-            "{\"level\":\"warning\",\"msg\":\"a\"}\n{\"level\":\"error\",\"msg\":\"b\"}\n\
-             {\"level\":\"error\",\"msg\":\"no such file\"}\n{\"level\":\"debug\",\"msg\":\"d\"}\n{\"lev",
-        )
-        .unwrap();
+        let debug = "{\"level\":\"debug\",\"msg\":\"d\"}\n".repeat(3000);
+        let error = "{\"level\":\"error\",\"msg\":\"no such file\"}\n";
+        fs::write(&log, format!("{debug}{error}")).unwrap();
         let failure = tool(&log).outcome(FAILED).unwrap_err();
         assert_eq!(failure.message, "/bin/runc create: no such file");
         assert!(!log.exists());

@@ -14,7 +14,7 @@
 //! ```
 //!
 //! Map: [`command`] command lines and what comes of them; [`bundle`] what the runtime is given;
-//! [`outsider`] a process that it makes; `create`, `exec`, `steps` what is asked and what happens.
+//! [`outsider`] a process that it makes; [`words`] what it says; `create`, `exec`, `steps` what is asked and what happens.
 //!
 //! What must hold: a process's end is not told while a command is at work on it, since the
 //! command's outcome says what the end means. A process may be reaped before the command that made
@@ -26,6 +26,7 @@ mod create;
 mod exec;
 mod outsider;
 mod steps;
+pub mod words;
 
 pub(crate) use command::Tool;
 pub(crate) use outsider::{Orphans, Outsider};

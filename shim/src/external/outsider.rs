@@ -15,6 +15,7 @@ use skiff_shim_proto::message::Failure;
 
 use super::bundle::Bundle;
 use super::exec::Files;
+use super::words;
 use crate::container::Ended;
 use crate::failure;
 use crate::peers::Asker;
@@ -93,8 +94,7 @@ impl Outsider {
     /// already. Gives how that one ended.
     pub(super) fn find(&mut self, orphans: &mut Orphans) -> Result<Option<Ended>, Failure> {
         let text = fs::read_to_string(&self.pid_file).map_err(|e| self.no_pid(&e))?;
-        let pid = text.trim().parse().ok().and_then(Pid::from_raw);
-        let pid = pid.ok_or_else(|| self.no_pid(&"not a pid"))?;
+        let pid = words::pid(&text).ok_or_else(|| self.no_pid(&"not a pid"))?;
         self.pid = pid.as_raw_nonzero().get();
         if let Some(pidfd) = child(pid) {
             self.pidfd = Some(pidfd);
