@@ -26,6 +26,10 @@ impl Shim {
             failure::system(format!("send signal {signal} to container {id}"), &e)
         };
         if all && signal == libc::SIGKILL {
+            if self.is_outside(key) {
+                // A runtime that makes no cgroups has left it in ours.
+                container.process.signal(signal).map_err(failed)?;
+            }
             cgroup::kill_all(&container.cgroup).map_err(|e| failure::of(&e))?;
         } else if self.is_outside(key) {
             // The process that we know need not be the one that is meant, but a whole kernel.

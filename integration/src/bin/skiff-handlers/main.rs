@@ -1,12 +1,14 @@
 //! RuntimeClass handlers: pods of other OCI runtimes through the real socket, and a configuration
 //! that is read again while they run.
 //!
-//! The suite has the handlers `runc` and `crun` in the drop-in `handlers.toml`.
+//! The suite has the handlers `runc` and `crun` in the drop-in `handlers.toml`, or one whose
+//! containers have a kernel each (`--sandboxed`).
 
 #![forbid(unsafe_code)]
 
 mod lives;
 mod node;
+mod options;
 mod place;
 mod reload;
 
@@ -32,6 +34,22 @@ macro_rules! run {
 async fn main() -> anyhow::Result<()> {
     let mut report = Report::open()?;
     let mut node = Node::start(Options::parse()).await?;
+    if let Some(handler) = node.options.sandboxed.clone() {
+        node.cri.handler.clone_from(&handler);
+        run!(
+            node,
+            report,
+            handler,
+            options::a_kernel_of_its_own,
+            lives::log_exit_code_and_names,
+            lives::exec_and_its_exit_codes,
+            lives::stop_with_grace,
+            lives::a_command_that_is_not_there,
+            lives::a_crash_of_the_daemon_between_all_steps,
+            place::volumes_and_images,
+        );
+        return Ok(());
+    }
     for handler in HANDLERS {
         node.cri.handler = handler.to_owned();
         run!(
@@ -61,6 +79,8 @@ async fn main() -> anyhow::Result<()> {
         reload::a_broken_file_changes_nothing,
         reload::what_takes_a_restart_is_said,
         reload::a_handler_with_other_defaults,
+        options::root_and_arguments,
+        options::log_entries_as_long_as_configured,
     );
     Ok(())
 }

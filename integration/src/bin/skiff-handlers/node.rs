@@ -11,6 +11,7 @@ use skiff_cri::v1::{
 };
 use skiff_integration::client::{self, BUSYBOX, Cri};
 use skiff_integration::daemon::Daemon;
+use skiff_integration::process;
 
 /// The handlers of other runtimes.
 pub(crate) const HANDLERS: [&str; 2] = ["runc", "crun"];
@@ -32,6 +33,9 @@ pub(crate) struct Options {
     /// Drop-ins of its configuration.
     #[arg(long, default_value = "/etc/skiff/skiff.toml.d")]
     pub(crate) drop_ins: PathBuf,
+    /// Test only this handler, whose containers have a kernel each.
+    #[arg(long)]
+    pub(crate) sandboxed: Option<String>,
     /// Run only the tests whose name contains this.
     #[arg(long)]
     pub(crate) only: Option<String>,
@@ -187,5 +191,17 @@ impl Node {
         let handler = std::mem::take(&mut self.cri.handler);
         self.cri = Cri { handler, ..cri };
         Ok(())
+    }
+}
+
+/// The process with a last argument, which another runtime executes a moment after its start has answered.
+pub(crate) async fn process_with(argument: &str) -> anyhow::Result<u32> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        if let Some(&pid) = process::with_last_argument(argument).first() {
+            return Ok(pid);
+        }
+        ensure!(Instant::now() < deadline, "no process with {argument}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }

@@ -17,7 +17,7 @@ impl Node {
     }
 
     /// SIGHUP; returns what the log says of it from then on.
-    async fn reload(&mut self) -> anyhow::Result<String> {
+    pub(crate) async fn reload(&mut self) -> anyhow::Result<String> {
         let before = fs::read_to_string(&self.options.log)?.len();
         let pid = Pid::from_raw(self.daemon.pid().cast_signed()).context("no pid")?;
         kill_process(pid, Signal::HUP)?;
