@@ -12,7 +12,7 @@ use skiff_cni::Cni;
 use skiff_config::Config;
 use skiff_image::Store as ImageStore;
 use skiff_signature::Policies;
-use skiff_spec::HostFeatures;
+use skiff_spec::{HostFeatures, SeLinux};
 use skiff_streaming::Server as Streaming;
 use tokio::sync::watch;
 
@@ -24,6 +24,7 @@ use crate::handler::Handlers;
 use crate::host::{Host, cgroup};
 use crate::layout::Layout;
 use crate::profile::seccomp::Programs;
+use crate::selinux::PairsInUse;
 use crate::shim::spawn::Spawn;
 use crate::shim::{Pool, ShimError};
 use crate::stats::Stats;
@@ -97,6 +98,8 @@ pub struct Daemon {
     pub users: Users,
     /// Compiled seccomp profiles.
     pub seccomp: Programs,
+    /// Pairs of SELinux categories that pods have.
+    pub pairs: PairsInUse,
     /// Networks.
     pub cni: Cni,
     /// Devices that vendors describe.
@@ -134,7 +137,10 @@ impl Daemon {
             cache_dir: config.root.join("cni"),
             timeout: config.network.plugin_timeout.duration(),
         })?;
-        let features = host.features();
+        let mut features = host.features();
+        if !config.runtime.selinux {
+            features.selinux = SeLinux::Disabled;
+        }
         let handlers = Handlers::new(&config, &features)?;
         // Looked at before the pool makes its own.
         let earlier_shims = list(&layout.shims())?;
@@ -149,6 +155,7 @@ impl Daemon {
             signatures: Arc::new(Policies::open(signature_settings(&config))?),
             users: Users::default(),
             seccomp: Programs::new(host.kernel),
+            pairs: PairsInUse::default(),
             cni,
             cdi: ArcSwap::from_pointee(Cdi::new(config.cdi.dirs.clone())),
             streaming: Streaming::start(&streaming_settings(&config))?,

@@ -36,6 +36,7 @@ pub mod record;
 pub mod recover;
 pub mod reload;
 pub mod rpc;
+pub mod selinux;
 pub mod shim;
 pub mod stats;
 pub mod store;

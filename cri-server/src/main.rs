@@ -20,7 +20,7 @@ use skiff_cri_server::profile::apparmor;
 use skiff_cri_server::shim::binary::Binary;
 use skiff_cri_server::stats::Stats;
 use skiff_cri_server::{recover, reload, telemetry};
-use skiff_spec::AppArmor;
+use skiff_spec::{AppArmor, SeLinux};
 use tokio::signal::unix::{SignalKind, signal};
 
 /// A Kubernetes container runtime.
@@ -129,6 +129,12 @@ async fn serve(config: Config, source: reload::Source) -> anyhow::Result<()> {
     host.try_user_namespaces(&shim, &config.root);
     if let Err(reason) = &host.user_namespaces {
         tracing::warn!(reason, "pods with user namespaces will be refused");
+    }
+    if let SeLinux::Unusable(reason) = &host.selinux {
+        tracing::warn!(
+            reason,
+            "pods get no SELinux labels, and those that ask for some are refused"
+        );
     }
     let shim = Arc::new(Binary::load(&shim, files)?);
     let listen = config.listen.clone();

@@ -7,8 +7,9 @@ use std::path::Path;
 use oci_spec::runtime::{Capabilities, Capability, Spec};
 use prost::Message;
 use skiff_cri::v1::{self, CreateContainerRequest, PodSandboxConfig};
+use skiff_spec::selinux::{Contexts, pod_labels};
 use skiff_spec::{
-    Defaults, Devices, HostFeatures, ImageConfig, Input, PodFacts, PodNetwork, UserFiles,
+    Defaults, Devices, HostFeatures, ImageConfig, Input, PodFacts, PodNetwork, SeLinux, UserFiles,
     check_sandbox, container_spec, exec_process, pod_namespaces, pod_sysctls, resolve_user,
 };
 
@@ -105,6 +106,7 @@ pub fn container_specification(data: &[u8]) {
         hostname_path: None,
         hosts_path: None,
         resolv_conf_path: None,
+        labels: pod_labels(&pod_config, &contexts(), "s0:c1,c2".parse().ok()).ok(),
     };
     let container = skiff_config::Container::default();
     let spec = container_spec(&Input {
@@ -146,6 +148,11 @@ fn sandbox(config: &PodSandboxConfig, host: &HostFeatures) {
     let _ = check_sandbox(config, host);
 }
 
+fn contexts() -> Contexts {
+    let text = "process = \"u:r:container_t:s0\"\nfile = \"u:r:container_file_t:s0\"\n";
+    Contexts::parse(text).expect("contexts are valid")
+}
+
 fn host() -> HostFeatures {
     let bounding = [
         Capability::Chown,
@@ -161,7 +168,7 @@ fn host() -> HostFeatures {
         recursive_read_only: true,
         swap_accounting: true,
         hugetlb: true,
-        selinux: false,
+        selinux: SeLinux::Ready(Box::new(contexts())),
         user_namespaces: Ok(()),
     }
 }

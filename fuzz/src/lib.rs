@@ -21,6 +21,7 @@ mod log;
 mod network;
 mod record;
 mod seccomp;
+mod selinux;
 mod shim;
 mod signature;
 mod stats;
@@ -39,6 +40,7 @@ pub use log::container_log;
 pub use network::{cni_configuration, cni_record, cni_result};
 pub use record::{container_record, pod_record};
 pub use seccomp::seccomp_profile;
+pub use selinux::selinux_labels;
 pub use shim::{exit_record, shim_frame, shim_message, shim_request};
 pub use signature::{
     signature_bundle, signature_certificate, signature_list, signature_payload, signature_policy,
@@ -83,6 +85,7 @@ targets![
     process_name,
     runtime_words,
     seccomp_profile,
+    selinux_labels,
     shim_frame,
     shim_message,
     shim_request,

@@ -13,7 +13,7 @@ use rustix::thread::{
 use crate::child::{self, Fds, Status};
 use crate::error::Doing;
 use crate::hook::{Inside, Outside};
-use crate::mount::ImageVolume;
+use crate::mount::{ImageVolume, MountLabel};
 use crate::namespace::{self, Handle, Namespaces};
 use crate::oci_spec::runtime::{LinuxNamespaceType, LinuxResources, Process, Spec};
 use crate::rootfs::{self, Rootfs};
@@ -144,18 +144,20 @@ pub fn create(create: Create<'_>) -> Result<Init, Error> {
     let began = Instant::now();
     // Closed at the end of this, while the child builds.
     let mut served = Vec::new();
-    let root = rootfs::prepare(create.rootfs, user, &mut served)?;
+    let label = MountLabel::of(create.spec.linux().as_ref());
+    let root = rootfs::prepare(create.rootfs, user, label, &mut served)?;
     let mut mounts = mount::prepare(
         create.spec.mounts().as_deref().unwrap_or_default(),
         create.shm,
         create.images,
         user,
+        label,
         &mut served,
     )?;
     if let Some(user) = user {
         let linux = create.spec.linux().as_ref();
         let devices = linux.and_then(|linux| linux.devices().as_deref());
-        device::outside::prepare(&mut mounts, devices.unwrap_or_default(), user)?;
+        device::outside::prepare(&mut mounts, devices.unwrap_or_default(), user, label)?;
     }
     let plan = Plan {
         create: &create,

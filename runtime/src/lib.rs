@@ -59,9 +59,9 @@ pub use exec::{Exec, exec};
 pub use init::{Failure, Init, Progress, Stdio};
 /// The runtime-spec types this library speaks.
 pub use libcontainer::oci_spec;
-pub use mount::ImageVolume;
 pub use mount::options::names as mount_options;
 pub use mount::read_only_copy;
+pub use mount::{ImageVolume, MountLabel};
 pub use namespace::Namespaces;
 pub use rootfs::Rootfs;
 pub use unseen::may_trace;

@@ -14,7 +14,7 @@ use rustix::mount::{
 
 use crate::error::Doing;
 use crate::mount::options::attr;
-use crate::mount::{attach_tree, copy_of};
+use crate::mount::{MountLabel, attach_tree, copy_of};
 use crate::path::{self, Kind};
 use crate::sys::fd::leave_to_exec;
 use crate::sys::mount::{MountAttr, set_attr};
@@ -46,7 +46,11 @@ pub(crate) fn make_read_only(root: BorrowedFd<'_>, paths: &[String]) -> Result<(
 
 /// Covers files with the null device and directories with an empty, read-only directory, one for
 /// all of them. Missing paths are skipped.
-pub(crate) fn mask(root: BorrowedFd<'_>, paths: &[String]) -> Result<(), Error> {
+pub(crate) fn mask(
+    root: BorrowedFd<'_>,
+    paths: &[String],
+    label: MountLabel<'_>,
+) -> Result<(), Error> {
     let mut null: Option<OwnedFd> = None;
     let mut empty: Option<OwnedFd> = None;
     for path in paths {
@@ -63,7 +67,7 @@ pub(crate) fn mask(root: BorrowedFd<'_>, paths: &[String]) -> Result<(), Error> 
                 // Only what is attached somewhere can be copied (before Linux 6.15), so the
                 // first directory gets the original.
                 None => {
-                    let mount = empty_directory().doing(|| "make an empty directory")?;
+                    let mount = empty_directory(label)?;
                     attach_tree(mount.as_fd(), target.as_fd()).doing(|| format!("mask {path}"))?;
                     empty = Some(mount);
                     continue;
@@ -99,14 +103,16 @@ fn copy_tree_of(source: BorrowedFd<'_>) -> rustix::io::Result<OwnedFd> {
     rustix::mount::open_tree(source, "", flags)
 }
 
-fn empty_directory() -> rustix::io::Result<OwnedFd> {
-    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&fs, "nr_blocks", "1")?;
-    fsconfig_set_string(&fs, "nr_inodes", "1")?;
-    fsconfig_create(&fs)?;
+fn empty_directory(label: MountLabel<'_>) -> Result<OwnedFd, Error> {
+    let doing = || "make an empty directory";
+    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).doing(doing)?;
+    label.configure(fs.as_fd())?;
+    fsconfig_set_string(&fs, "nr_blocks", "1").doing(doing)?;
+    fsconfig_set_string(&fs, "nr_inodes", "1").doing(doing)?;
+    fsconfig_create(&fs).doing(doing)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY
         | MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(doing)
 }

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use crate::child::{self, Status};
 use crate::error::Doing;
+use crate::mount::MountLabel;
 use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::{LinuxIdMappingBuilder, Mount as SpecMount};
 use crate::report::Report;
@@ -50,7 +51,7 @@ fn try_in(scratch: &Path) -> Result<(), Error> {
     belongings.give(user.mappings())?;
     let lower = vec![lower];
     let rootfs = Rootfs::Overlay { lower, upper, work };
-    let root = rootfs::prepare(&rootfs, Some(&user), &mut Vec::new())?;
+    let root = rootfs::prepare(&rootfs, Some(&user), MountLabel::default(), &mut Vec::new())?;
     let shm = Shm::new(4096)?.copy()?;
     set_attr(shm.as_fd(), false, &idmapped::mapped(&user))
         .doing(|| "map the ids of a tmpfs (Linux 6.3)")?;
@@ -66,7 +67,14 @@ fn mount_inside(user: &UserNamespace, root: Root) -> Result<(), Error> {
         mount
     };
     let mounts = [kernel("proc"), kernel("sysfs")];
-    let mounts = mount::prepare(&mounts, None, &[], Some(user), &mut Vec::new())?;
+    let mounts = mount::prepare(
+        &mounts,
+        None,
+        &[],
+        Some(user),
+        MountLabel::default(),
+        &mut Vec::new(),
+    )?;
     let (ours, theirs) = report::pair().doing(|| "make a socket pair")?;
     let status = Status(theirs);
     let inside = Inside {

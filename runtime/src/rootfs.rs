@@ -16,6 +16,7 @@ use rustix::mount::{
 use crate::Error;
 use crate::error::Doing;
 use crate::mount::options::{Propagation, attr};
+use crate::mount::{MountLabel, with_context};
 use crate::sys::mount::{MountAttr, set_attr};
 use crate::user_namespace::UserNamespace;
 
@@ -49,6 +50,8 @@ pub(crate) enum Root {
         upper: PathBuf,
         /// Work directory.
         work: PathBuf,
+        /// SELinux label of its files.
+        label: Option<String>,
     },
 }
 
@@ -67,6 +70,7 @@ pub(crate) const FSCONFIG_STRING: usize = 256;
 pub(crate) fn prepare(
     rootfs: &Rootfs,
     user: Option<&UserNamespace>,
+    label: MountLabel<'_>,
     served: &mut Vec<OwnedFd>,
 ) -> Result<Root, Error> {
     match rootfs {
@@ -92,15 +96,16 @@ pub(crate) fn prepare(
                 ));
             }
             if let Some(user) = user {
-                let mount = idmapped::overlay(lower, upper, work, user, served)?;
+                let mount = idmapped::overlay(lower, upper, work, user, label, served)?;
                 return Ok(Root::Detached(mount));
             }
-            match overlay(lower, upper, work)? {
+            match overlay(lower, upper, work, label)? {
                 Some(mount) => Ok(Root::Detached(mount)),
                 None => Ok(Root::Classic {
                     lower: lower.clone(),
                     upper: upper.clone(),
                     work: work.clone(),
+                    label: label.for_new("overlay", ""),
                 }),
             }
         }
@@ -108,8 +113,14 @@ pub(crate) fn prepare(
 }
 
 /// `None`: this kernel takes no layers one by one (before 6.8).
-fn overlay(lower: &[PathBuf], upper: &Path, work: &Path) -> Result<Option<OwnedFd>, Error> {
+fn overlay(
+    lower: &[PathBuf],
+    upper: &Path,
+    work: &Path,
+    label: MountLabel<'_>,
+) -> Result<Option<OwnedFd>, Error> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "open file system overlay")?;
+    label.configure(fs.as_fd())?;
     let mut opened = Vec::new();
     if !add_lower(fs.as_fd(), lower, &mut opened)? {
         return Ok(None);
@@ -224,9 +235,15 @@ impl Root {
                     .doing(|| format!("attach the root file system at {}", place.display()))?;
                 Ok(mount)
             }
-            Self::Classic { lower, upper, work } => {
+            Self::Classic {
+                lower,
+                upper,
+                work,
+                label,
+            } => {
                 let place = place.unwrap_or(&upper);
                 let (options, _opened) = classic_options(&lower, &upper, &work)?;
+                let options = with_context(&options, label.as_deref());
                 let options = std::ffi::CString::new(options)
                     .map_err(|_| Error::invalid("root", "zero byte in a path"))?;
                 rustix::mount::mount("overlay", place, "overlay", MountFlags::empty(), &*options)
@@ -307,6 +324,6 @@ mod tests {
             upper: missing.clone(),
             work: missing,
         };
-        assert!(prepare(&none, None, &mut Vec::new()).is_err());
+        assert!(prepare(&none, None, MountLabel::default(), &mut Vec::new()).is_err());
     }
 }

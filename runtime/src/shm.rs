@@ -10,6 +10,7 @@ use rustix::mount::{
 };
 
 use crate::error::Doing;
+use crate::mount::MountLabel;
 use crate::namespace::{Namespaces, Saved};
 use crate::{Error, mount, namespace, rootfs};
 
@@ -26,7 +27,12 @@ pub struct Shm {
 impl Shm {
     /// A tmpfs of `size` bytes.
     pub fn new(size: u64) -> Result<Self, Error> {
-        let mount = tmpfs(size).doing(|| format!("make a shared memory tmpfs of {size} bytes"))?;
+        Self::labelled(size, MountLabel::default())
+    }
+
+    /// A tmpfs of `size` bytes with an SELinux label.
+    pub fn labelled(size: u64, label: MountLabel<'_>) -> Result<Self, Error> {
+        let mount = tmpfs(size, label)?;
         let staging = match mount::copy_of(mount.as_fd()) {
             Err(Errno::INVAL) => Some(stage(&mount)?),
             done => {
@@ -56,16 +62,18 @@ impl Shm {
     }
 }
 
-fn tmpfs(size: u64) -> rustix::io::Result<OwnedFd> {
-    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    fsconfig_set_string(&fs, "mode", "1777")?;
-    fsconfig_set_string(&fs, "size", size.to_string())?;
-    fsconfig_set_string(&fs, "source", "shm")?;
-    fsconfig_create(&fs)?;
+fn tmpfs(size: u64, label: MountLabel<'_>) -> Result<OwnedFd, Error> {
+    let doing = || format!("make a shared memory tmpfs of {size} bytes");
+    let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).doing(doing)?;
+    label.configure(fs.as_fd())?;
+    fsconfig_set_string(&fs, "mode", "1777").doing(doing)?;
+    fsconfig_set_string(&fs, "size", size.to_string()).doing(doing)?;
+    fsconfig_set_string(&fs, "source", "shm").doing(doing)?;
+    fsconfig_create(&fs).doing(doing)?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID
         | MountAttrFlags::MOUNT_ATTR_NODEV
         | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, attributes).doing(doing)
 }
 
 /// Makes a mount namespace in which there is nothing but the tmpfs.

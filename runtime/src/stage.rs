@@ -13,7 +13,7 @@ use rustix::fs::{FileType, Mode, OFlags, fstat};
 
 use crate::Error;
 use crate::error::Doing;
-use crate::mount::{self, ImageVolume};
+use crate::mount::{self, ImageVolume, MountLabel};
 use crate::namespace::{self, Namespaces};
 use crate::oci_spec::runtime::Mount;
 use crate::rootfs::{self, Rootfs};
@@ -36,6 +36,8 @@ pub struct Stage<'a> {
     pub images: &'a [ImageVolume],
     /// Whose ids the layers are mapped to; `None`: the host's.
     pub user_namespace: Option<&'a UserNamespace>,
+    /// SELinux label of everything that is mounted.
+    pub label: MountLabel<'a>,
 }
 
 impl Stage<'_> {
@@ -43,10 +45,17 @@ impl Stage<'_> {
     /// thread, is back in its own mount namespace afterwards.
     pub fn enter<T>(&self, body: impl FnOnce() -> Result<T, Error>) -> Result<T, Error> {
         let mut served = Vec::new();
-        let root = rootfs::prepare(self.rootfs, self.user_namespace, &mut served)?;
+        let root = rootfs::prepare(self.rootfs, self.user_namespace, self.label, &mut served)?;
         let (mounts, places): (Vec<_>, Vec<_>) = self.mounts.iter().cloned().unzip();
         let user = self.user_namespace;
-        let mounts = mount::prepare(&mounts, self.shm, self.images, user, &mut served)?;
+        let mounts = mount::prepare(
+            &mounts,
+            self.shm,
+            self.images,
+            user,
+            self.label,
+            &mut served,
+        )?;
         elsewhere(|| {
             namespace::unshare(Namespaces::NEWNS)?;
             let root = root.attach(Some(self.root))?;

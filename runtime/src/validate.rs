@@ -1,6 +1,7 @@
 //! What of a configuration is not acted on, and is therefore refused; what is contradictory.
 
 use crate::Error;
+use crate::mount::MountLabel;
 use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::{Linux, LinuxNamespace, LinuxNamespaceType, Process, Spec};
 use crate::seccomp::Filter;
@@ -78,7 +79,7 @@ pub(crate) fn process(process: &Process) -> Result<(), Error> {
 }
 
 fn linux(linux: &Linux) -> Result<(), Error> {
-    refuse("linux.mountLabel", not_blank(linux.mount_label()))?;
+    MountLabel::of(Some(linux)).check()?;
     refuse("linux.intelRdt", linux.intel_rdt().is_some())?;
     refuse("linux.memoryPolicy", linux.memory_policy().is_some())?;
     refuse("linux.personality", linux.personality().is_some())?;
@@ -197,7 +198,7 @@ mod tests {
         let map = json!([{"containerID": 0, "hostID": 1, "size": 1}]);
         for (pointer, value) in [
             ("/linux/uidMappings", map),
-            ("/linux/mountLabel", json!("system_u:object_r:x")),
+            ("/linux/mountLabel", json!("x\"")),
             ("/linux/personality", json!({"domain": "LINUX"})),
             ("/linux/intelRdt", json!({"closID": "x"})),
             ("/linux/timeOffsets", json!({"boottime": {"secs": 1}})),

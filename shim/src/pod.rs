@@ -18,7 +18,7 @@ use skiff_runtime::oci_spec::runtime::{LinuxNamespaceType, Spec};
 use skiff_runtime::pod_init::{self, PodInit};
 use skiff_runtime::shm::Shm;
 use skiff_runtime::user_namespace::{Belongings, IdMappings, Unmapped, UserNamespace};
-use skiff_runtime::{Namespaces, cgroup};
+use skiff_runtime::{MountLabel, Namespaces, cgroup};
 use skiff_shim_proto::message::{self, Adopt, ExternalRuntime, Failure};
 
 use crate::failure;
@@ -97,8 +97,11 @@ impl Spare {
         let (user_namespace, belongings) = run(user.transpose())?.unzip();
         run(furnish(adopt, own, user_namespace.as_ref()))?;
         let shm = match own.contains(Namespaces::NEWIPC) {
-            true if adopt.shm_size == USUAL_SHM => Some(self.shm),
-            true => Some(Shm::new(adopt.shm_size).map_err(|e| failure::of(&e))?),
+            true if adopt.shm_size == USUAL_SHM && adopt.mount_label.is_none() => Some(self.shm),
+            true => {
+                let label = MountLabel::new(adopt.mount_label.as_deref());
+                Some(run(Shm::labelled(adopt.shm_size, label))?)
+            }
             false => None,
         };
         if let (Some(shm), Some(user_namespace)) = (&shm, &user_namespace) {
@@ -454,6 +457,7 @@ mod tests {
             user_namespace: None,
             sysctls: BTreeMap::from([(sysctl.into(), "1".into())]),
             shm_size: USUAL_SHM,
+            mount_label: None,
             external: None,
         }
     }

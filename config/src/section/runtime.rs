@@ -19,6 +19,9 @@ pub struct Runtime {
     /// Shims kept ready for the next pods.
     #[serde(deserialize_with = "spare_shims")]
     pub spare_shims: usize,
+    /// Pods and their files are labelled where the host has SELinux. Otherwise labels in requests mean
+    /// nothing.
+    pub selinux: bool,
     /// What further names stand for.
     pub handlers: BTreeMap<HandlerName, Handler>,
 }
@@ -46,6 +49,7 @@ impl Default for Runtime {
             default_handler: HandlerName::default(),
             shim: Shim::default(),
             spare_shims: 4,
+            selinux: true,
             handlers: BTreeMap::new(),
         }
     }

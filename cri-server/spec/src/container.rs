@@ -10,7 +10,8 @@ use crate::mounts::mounts;
 use crate::namespaces::{namespaces, pod_namespaces};
 use crate::process::process;
 use crate::resources::resources;
-use crate::security::{check_selinux, hidden_paths};
+use crate::security::hidden_paths;
+use crate::selinux::container_labels;
 use crate::userns;
 
 /// Version of the runtime-spec that the result keeps to.
@@ -31,9 +32,6 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
             "linux.security_context.privileged",
             "the pod was not made for privileged containers",
         ));
-    }
-    if let Some(context) = context {
-        check_selinux(context.selinux_options.as_ref(), input.host)?;
     }
     let user = pod_namespaces(input.pod_config)?.user;
     userns::check_container(input, user.as_ref())?;
@@ -69,6 +67,14 @@ pub fn container_spec(input: &Input<'_>) -> Result<Spec, SpecError> {
     // The builder would name every host alike; the name is the pod's, set in its UTS namespace.
     spec.set_hostname(None);
     input.devices.cdi.apply(&mut spec)?;
+    if let Some(labels) = container_labels(input)? {
+        if let Some(process) = spec.process_mut() {
+            process.set_selinux_label(labels.process.map(|label| label.to_string()));
+        }
+        if let Some(linux) = spec.linux_mut() {
+            linux.set_mount_label(Some(labels.files.to_string()));
+        }
+    }
     if let Some(user) = &user {
         userns::apply(&mut spec, input, user)?;
     }

@@ -8,6 +8,7 @@ use crate::cdi::Injection;
 use crate::cri::{
     ContainerConfig, LinuxContainerSecurityContext, LinuxSandboxSecurityContext, PodSandboxConfig,
 };
+use crate::selinux::{Labels, SeLinux};
 use crate::user::User;
 
 /// Everything a container's specification depends on.
@@ -87,6 +88,8 @@ pub struct PodFacts {
     pub hosts_path: Option<PathBuf>,
     /// File to bind over /etc/resolv.conf.
     pub resolv_conf_path: Option<PathBuf>,
+    /// Its SELinux labels; `None` where labels mean nothing.
+    pub labels: Option<Labels>,
 }
 
 /// A pod's network.
@@ -191,8 +194,8 @@ pub struct HostFeatures {
     pub swap_accounting: bool,
     /// Cgroups have the hugetlb controller.
     pub hugetlb: bool,
-    /// SELinux is enabled in the kernel and has a policy.
-    pub selinux: bool,
+    /// What SELinux can do.
+    pub selinux: SeLinux,
     /// The kernel has seccomp filters.
     pub seccomp: bool,
     /// What AppArmor can do.

@@ -26,6 +26,7 @@ mod namespaces;
 mod process;
 mod resources;
 mod security;
+pub mod selinux;
 pub mod signal;
 mod sysctl;
 pub mod user;
@@ -46,6 +47,7 @@ pub use resources::{report_resources, update_resources};
 pub use security::{
     MASKED_PATHS, Profile, READONLY_PATHS, apparmor_profile, check_sandbox, seccomp_profile,
 };
+pub use selinux::SeLinux;
 pub use signal::Signal;
 pub use sysctl::pod_sysctls;
 pub use user::{User, UserFiles, resolve_user};

@@ -144,12 +144,6 @@ fn requested_mount(
             "set without an image",
         ));
     }
-    if request.selinux_relabel && host.selinux {
-        return Err(SpecError::unsupported(
-            at("selinux_relabel"),
-            "SELinux labels",
-        ));
-    }
     let destination = container_path(&request.container_path, &at("container_path"))?;
     if Path::new(&request.image_sub_path)
         .components()

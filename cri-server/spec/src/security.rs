@@ -2,8 +2,9 @@
 
 use crate::SpecError;
 use crate::cri::security_profile::ProfileType;
-use crate::cri::{LinuxContainerSecurityContext, PodSandboxConfig, SeLinuxOption, SecurityProfile};
+use crate::cri::{LinuxContainerSecurityContext, PodSandboxConfig, SecurityProfile};
 use crate::input::{AppArmor, HostFeatures, pod_security};
+use crate::selinux;
 
 /// Paths that a container cannot read: the kubelet's own list, for a request that says nothing.
 pub const MASKED_PATHS: [&str; 12] = [
@@ -185,7 +186,7 @@ pub fn check_sandbox(config: &PodSandboxConfig, host: &HostFeatures) -> Result<(
             read(profile, &field(name))?;
         }
     }
-    check_selinux(context.selinux_options.as_ref(), host)
+    selinux::check_pod(config, host)
 }
 
 fn read(profile: &SecurityProfile, field: &str) -> Result<Profile, SpecError> {
@@ -221,19 +222,5 @@ fn deprecated(text: &str, field: &str) -> Result<Option<Profile>, SpecError> {
                 format!("{text:?} is not a profile"),
             )),
         },
-    }
-}
-
-/// On a host without SELinux labels mean nothing, and a kubelet sends them all the same.
-pub(crate) fn check_selinux(
-    options: Option<&SeLinuxOption>,
-    host: &HostFeatures,
-) -> Result<(), SpecError> {
-    match options {
-        Some(options) if host.selinux && *options != SeLinuxOption::default() => {
-            let field = "linux.security_context.selinux_options";
-            Err(SpecError::unsupported(field, "SELinux labels"))
-        }
-        _ => Ok(()),
     }
 }

@@ -36,6 +36,7 @@ use crate::handler::Handler;
 use crate::host::cdi;
 use crate::id::Id;
 use crate::record::Request;
+use crate::selinux;
 use crate::shim::Client;
 use crate::telemetry::Timeline;
 
@@ -72,6 +73,7 @@ impl Plan {
         let held = held.look(daemon).await?;
         let recorded = held.record(daemon)?.confine(daemon).await?;
         let prepared = recorded.prepare(daemon)?.fill(daemon).await?;
+        let prepared = prepared.label(daemon).await?;
         prepared.build(daemon, client, &timeline).await
     }
 
@@ -234,6 +236,7 @@ impl Held {
             host: &daemon.features,
         };
         let mut spec = container_spec(&input).map_err(|e| plan.refused(e))?;
+        selinux::of_container(&mut spec, plan.pod.labels.as_ref()).map_err(|e| plan.refused(e))?;
         plan.handler
             .check_mounts(config)
             .map_err(|e| plan.refused(e))?;

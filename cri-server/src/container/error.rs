@@ -11,6 +11,7 @@ use super::state::Denied;
 use crate::id::Id;
 use crate::profile::ProfileError;
 use crate::record::RecordError;
+use crate::selinux::RelabelError;
 use crate::shim::ShimError;
 
 /// Why something could not be done with a container.
@@ -33,6 +34,19 @@ pub enum ContainerError {
         /// Which, and why not.
         #[source]
         source: ProfileError,
+    },
+    /// A volume cannot be given the container's SELinux label.
+    #[error("container {name}: relabel {} as {label}", volume.display())]
+    Label {
+        /// Its name in the pod.
+        name: String,
+        /// The volume, as the request names it.
+        volume: PathBuf,
+        /// The label.
+        label: String,
+        /// Why not.
+        #[source]
+        source: RelabelError,
     },
     /// The handler of its pod makes no containers for it.
     #[error("create container {name}: the runtime handler {handler:?} of pod {pod} {why}")]

@@ -80,11 +80,16 @@ impl ImageVolumes {
             .collect()
     }
 
-    /// What the shim is to mount.
-    pub(super) fn mounts(&self) -> BTreeMap<PathBuf, ImageVolume> {
+    /// What the shim is to mount. A single layer is mounted as it is, with the labels it has; to
+    /// have another it must be part of an overlay, which takes two: `empty` is the other.
+    pub(super) fn mounts(&self, empty: Option<PathBuf>) -> BTreeMap<PathBuf, ImageVolume> {
         let volumes = self.0.iter().map(|(path, volume)| {
+            let mut layers = volume.image.layers.clone();
+            if layers.len() == 1 {
+                layers.extend(empty.clone());
+            }
             let mount = ImageVolume {
-                layers: volume.image.layers.clone(),
+                layers,
                 sub_path: volume.sub_path.clone(),
             };
             (path.clone(), mount)

@@ -17,6 +17,7 @@ pub mod exit;
 pub mod host_paths;
 pub mod image;
 pub mod image_volumes;
+mod labelled;
 pub mod record;
 pub mod remains;
 pub mod resources;

@@ -23,6 +23,14 @@ impl OwnVolumes {
         own_volumes(&image.config.volumes, config).map(Self)
     }
 
+    /// Their directories.
+    pub(super) fn directories(&self, daemon: &Daemon, id: &Id) -> Vec<PathBuf> {
+        let numbers = 0..self.0.len();
+        numbers
+            .map(|number| daemon.images.volume(id.as_str(), number))
+            .collect()
+    }
+
     /// Adds their mounts to the specification.
     pub(super) fn mount(
         &self,

@@ -7,6 +7,7 @@ use tonic::{Code, Status};
 use crate::container::ContainerError;
 use crate::pod::PodError;
 use crate::rpc::RpcError;
+use crate::selinux::RelabelError;
 use crate::shim::ShimError;
 use crate::telemetry::chain;
 use skiff_shim_proto::message::FailureKind;
@@ -80,15 +81,21 @@ fn pod(error: &PodError) -> Code {
         PodError::Denied { .. } | PodError::HostIds { .. } => Code::FailedPrecondition,
         // The bus or systemd may be starting anew.
         PodError::Scope { .. } => Code::Unavailable,
-        PodError::Undead { .. } | PodError::File { .. } | PodError::Record(_) | PodError::Id(_) => {
-            Code::Internal
-        }
+        PodError::Undead { .. }
+        | PodError::Label { .. }
+        | PodError::File { .. }
+        | PodError::Record(_)
+        | PodError::Id(_) => Code::Internal,
     }
 }
 
 fn container(error: &ContainerError) -> Code {
     match error {
         ContainerError::Spec { source, .. } => spec(source),
+        ContainerError::Label {
+            source: RelabelError::System(_),
+            ..
+        } => Code::InvalidArgument,
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
         ContainerError::ImageVolume { .. } | ContainerError::Signature { .. } => Code::Unknown,
@@ -102,6 +109,7 @@ fn container(error: &ContainerError) -> Code {
         ContainerError::Image { .. }
         | ContainerError::Undead { .. }
         | ContainerError::Unburied { .. }
+        | ContainerError::Label { .. }
         | ContainerError::File { .. }
         | ContainerError::Record(_)
         | ContainerError::Id(_) => Code::Internal,

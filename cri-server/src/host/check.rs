@@ -1,6 +1,7 @@
 //! Facts about the host, judged against what skiff needs.
 
 mod extensions;
+mod selinux;
 
 use std::path::{Path, PathBuf};
 
@@ -15,6 +16,7 @@ use crate::cgroup_driver::Driver;
 use crate::systemd;
 
 pub use extensions::{cdi, handlers};
+pub use selinux::selinux;
 
 /// Oldest kernel that has every system call and file that skiff cannot do without; of the long-term
 /// ones, the first with cgroup.kill (5.14). Tests run on 6.12 and later.

@@ -2,7 +2,6 @@
 
 use std::fmt;
 use std::fs;
-use std::path::Path;
 
 use oci_spec::runtime::{Capabilities, Capability};
 
@@ -43,11 +42,6 @@ fn parse_version(release: &str) -> Option<Version> {
 pub fn seccomp_actions() -> Vec<String> {
     let list = fs::read_to_string("/proc/sys/kernel/seccomp/actions_avail").unwrap_or_default();
     list.split_whitespace().map(str::to_owned).collect()
-}
-
-/// SELinux is enabled and has a policy: its file system is mounted then.
-pub fn selinux() -> bool {
-    Path::new("/sys/fs/selinux/enforce").exists()
 }
 
 /// AppArmor is enabled.

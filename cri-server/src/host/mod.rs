@@ -18,11 +18,13 @@ pub mod user_namespace;
 
 use std::path::Path;
 
-use skiff_spec::{AppArmor, HostFeatures};
+use skiff_spec::{AppArmor, HostFeatures, SeLinux};
 
 use cgroup::Cgroups;
 use filesystem::Overlay;
 use kernel::Version;
+
+use crate::selinux;
 
 /// Facts about the host that do not change while the daemon runs.
 #[derive(Debug, Clone)]
@@ -39,8 +41,8 @@ pub struct Host {
     pub user_namespaces: Result<(), String>,
     /// The process's own capability bounding set.
     pub bounding: oci_spec::runtime::Capabilities,
-    /// SELinux is enabled and has a policy.
-    pub selinux: bool,
+    /// What SELinux can do.
+    pub selinux: SeLinux,
     /// AppArmor is enabled.
     pub apparmor: bool,
 }
@@ -61,7 +63,7 @@ impl Host {
             seccomp_actions: kernel::seccomp_actions(),
             user_namespaces: Err("it was not tried whether they work".into()),
             bounding: kernel::bounding_set(),
-            selinux: kernel::selinux(),
+            selinux: selinux::probe(),
             apparmor: kernel::apparmor(),
         }
     }
@@ -87,7 +89,7 @@ impl Host {
             recursive_read_only: self.recursive_read_only(),
             swap_accounting: has(|cgroups| cgroups.swap_accounting),
             hugetlb: has(|cgroups| cgroups.has("hugetlb")),
-            selinux: self.selinux,
+            selinux: self.selinux.clone(),
             seccomp: !self.seccomp_actions.is_empty(),
             apparmor: match self.apparmor {
                 true => AppArmor::NoDefault("it was not tried".into()),

@@ -6,6 +6,7 @@ use skiff_spec::SpecError;
 
 use crate::id::Id;
 use crate::record::RecordError;
+use crate::selinux::RelabelError;
 use crate::shim::ShimError;
 use crate::systemd::SystemdError;
 
@@ -66,6 +67,15 @@ pub enum PodError {
         /// Why it failed.
         #[source]
         source: SystemdError,
+    },
+    /// Its files cannot be given its SELinux label.
+    #[error("label the files of pod {id}")]
+    Label {
+        /// The pod.
+        id: Id,
+        /// Why not.
+        #[source]
+        source: RelabelError,
     },
     /// The shim failed or refused.
     #[error("{action} pod {id}")]

@@ -7,12 +7,16 @@ use skiff_cni::files::{BadValue, hostname, hosts, resolv_conf};
 use skiff_cri::v1::PodSandboxConfig;
 use skiff_spec::SpecError;
 
+use crate::selinux::{RelabelError, relabel};
+
 /// Name of the hostname file in the directory of a pod's files.
 pub const HOSTNAME: &str = "hostname";
 /// Name of the hosts file in the directory of a pod's files.
 pub const HOSTS: &str = "hosts";
 /// Name of the resolver file in the directory of a pod's files.
 pub const RESOLV_CONF: &str = "resolv.conf";
+/// Name of an empty directory there, if the pod has a label.
+pub const EMPTY: &str = "empty";
 const HOST_RESOLV_CONF: &str = "/etc/resolv.conf";
 const HOST_HOSTS: &str = "/etc/hosts";
 
@@ -22,6 +26,9 @@ pub enum FilesError {
     /// The request has a value that does not fit into a file.
     #[error(transparent)]
     Value(#[from] SpecError),
+    /// They could not be labelled.
+    #[error(transparent)]
+    Label(#[from] RelabelError),
     /// The file system refused.
     #[error("write {}", .0.display())]
     Write(PathBuf, #[source] std::io::Error),
@@ -64,12 +71,13 @@ pub fn host_name() -> String {
 }
 
 /// Makes the directory of the pod's files and writes them, for a pod with these addresses or, without any, in
-/// the host's network. The latter gets the host's own files.
+/// the host's network. The latter gets the host's own files. With an SELinux label all of it has that.
 pub fn write(
     dir: &Path,
     config: &PodSandboxConfig,
     name: &str,
     ips: Option<&[IpAddr]>,
+    label: Option<&str>,
 ) -> Result<(), FilesError> {
     let bad = |e: BadValue| SpecError::invalid("dns_config or hostname", e.to_string());
     // A host without a file has nothing to say, and neither have its pods.
@@ -85,7 +93,13 @@ pub fn write(
     std::fs::create_dir(dir).map_err(|e| FilesError::Write(dir.into(), e))?;
     put(dir.join(RESOLV_CONF), &resolver)?;
     put(dir.join(HOSTS), &hosts)?;
-    put(dir.join(HOSTNAME), hostname(name).map_err(bad)?.as_bytes())
+    put(dir.join(HOSTNAME), hostname(name).map_err(bad)?.as_bytes())?;
+    if let Some(label) = label {
+        let empty = dir.join(EMPTY);
+        std::fs::create_dir(&empty).map_err(|e| FilesError::Write(empty, e))?;
+        relabel(dir, label)?;
+    }
+    Ok(())
 }
 
 /// Containers that do not run as root read these files, so the mode is everybody's.
@@ -121,7 +135,7 @@ mod tests {
         };
         let ips = ["10.0.0.7".parse().unwrap()];
         let dir = dir.path().join("pod");
-        write(&dir, &config, &pod_hostname(&config), Some(&ips)).unwrap();
+        write(&dir, &config, &pod_hostname(&config), Some(&ips), None).unwrap();
         let read = |name| std::fs::read_to_string(dir.join(name)).unwrap();
         assert_eq!(read(RESOLV_CONF), "nameserver 10.96.0.10\n");
         assert!(read(HOSTS).contains("10.0.0.7\tweb\n"));
@@ -154,7 +168,7 @@ mod tests {
             }),
             ..<_>::default()
         };
-        let error = write(dir.path(), &config, "web", None).unwrap_err();
+        let error = write(dir.path(), &config, "web", None, None).unwrap_err();
         assert!(error.to_string().contains("dns search domain"), "{error}");
     }
 }

@@ -28,6 +28,7 @@ pub mod task;
 pub mod view;
 
 pub use error::PodError;
+pub use files::EMPTY;
 pub use state::State;
 pub use task::{Command, PodHandle};
 pub use view::{Facts, PodView};

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use skiff_cri::v1 as cri;
 use skiff_shim_proto::message::ExternalRuntime;
+use skiff_spec::selinux::Labels;
 
 use super::state::{Denied, Event, State, step};
 use crate::id::Id;
@@ -41,6 +42,9 @@ pub struct PodRecord {
     pub ips: Vec<IpAddr>,
     /// Parent of its containers' cgroups, relative to the root of the hierarchy.
     pub cgroup_parent: PathBuf,
+    /// Its SELinux labels.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub labels: Option<Labels>,
     /// Where it is in its life.
     pub state: State,
 }

@@ -102,6 +102,7 @@ impl Plan {
             user_namespace: user_namespace.transpose()?,
             sysctls,
             shm_size: handler.shm_size,
+            mount_label: facts.files_label(),
             external: handler.external_for(&facts.id).map(Box::new),
         };
         Ok(Self {
@@ -176,6 +177,7 @@ impl Taken {
             holding: true,
             ips: Vec::new(),
             cgroup_parent: plan.place.path.clone(),
+            labels: facts.labels.as_ref().map(|of_pod| of_pod.labels.clone()),
             state: State::Starting,
         };
         let mut adopted = Adopted { plan, shim, record };
@@ -284,11 +286,21 @@ impl Networked {
         let Self { mut adopted, ips } = self;
         let dir = daemon.layout.pod_files(&adopted.record.id);
         let plan = &adopted.plan;
-        let written = files::write(&dir, &plan.facts.config, &plan.hostname, ips.as_deref());
+        let written = files::write(
+            &dir,
+            &plan.facts.config,
+            &plan.hostname,
+            ips.as_deref(),
+            plan.facts.files_label().as_deref(),
+        );
         adopted.record.ips = ips.unwrap_or_default();
         let result = match written {
             Ok(()) => adopted.write_last_record(daemon),
             Err(FilesError::Value(source)) => Err(plan.refused(source)),
+            Err(FilesError::Label(source)) => Err(PodError::Label {
+                id: adopted.record.id.clone(),
+                source,
+            }),
             Err(FilesError::Write(path, source)) => Err(PodError::File {
                 action: "write",
                 path,

@@ -11,6 +11,7 @@ use super::state::State as PodState;
 use crate::container::state::Denied;
 use crate::container::{ContainerError, ContainerView, State};
 use crate::id::Id;
+use crate::selinux::PodLabels;
 use crate::shim::{Client, ShimError};
 
 /// What does not change in a pod's life.
@@ -24,12 +25,20 @@ pub struct Facts {
     pub runtime_handler: String,
     /// Nanoseconds since the epoch.
     pub created_at: i64,
+    /// Its SELinux labels; `None` where labels mean nothing.
+    pub labels: Option<PodLabels>,
 }
 
 impl Facts {
     /// Its metadata; empty when the request had none, which creation refuses.
     pub fn metadata(&self) -> cri::PodSandboxMetadata {
         self.config.metadata.clone().unwrap_or_default()
+    }
+
+    /// The SELinux label of its files.
+    pub fn files_label(&self) -> Option<String> {
+        let of_pod = self.labels.as_ref()?;
+        Some(of_pod.labels.files.to_string())
     }
 }
 

@@ -39,6 +39,10 @@ impl Place {
             config,
             runtime_handler: record.runtime_handler.clone(),
             created_at: record.created_at,
+            labels: record
+                .labels
+                .clone()
+                .map(|labels| daemon.pairs.again(labels)),
         });
         let (handle, inbox) = PodHandle::new(facts);
         let of_use = match record.state {

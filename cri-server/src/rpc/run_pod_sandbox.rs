@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use skiff_cri::v1::{PodSandboxMetadata, RunPodSandboxRequest, RunPodSandboxResponse};
+use skiff_cri::v1::{
+    PodSandboxConfig, PodSandboxMetadata, RunPodSandboxRequest, RunPodSandboxResponse,
+};
 
 use super::RpcError;
 use crate::clock;
@@ -11,6 +13,7 @@ use crate::handler::Handler;
 use crate::id::Id;
 use crate::pod::start::{Plan, refused};
 use crate::pod::{Facts, PodError, PodHandle, State, task};
+use crate::selinux::PodLabels;
 use crate::store::Taken;
 
 /// Makes a pod, or joins the request that is making it, or returns the one that stands: a client
@@ -25,8 +28,11 @@ pub async fn handle(
     let handler = find_handler(daemon, &request.runtime_handler)?;
     daemon.ready().await;
     handler.features.settled().await;
+    let id = Id::random().map_err(|e| Arc::new(PodError::Id(e)))?;
+    let labels = label(daemon, &config, &id)?;
     let facts = Arc::new(Facts {
-        id: Id::random().map_err(|e| Arc::new(PodError::Id(e)))?,
+        id,
+        labels,
         config,
         runtime_handler: request.runtime_handler,
         created_at: clock::now(),
@@ -77,6 +83,20 @@ fn joined(holder: Arc<PodHandle>, facts: &Facts) -> Result<Arc<PodHandle>, RpcEr
         why,
     })
     .into())
+}
+
+/// The pod's labels where SELinux is in use.
+fn label(
+    daemon: &Daemon,
+    config: &PodSandboxConfig,
+    id: &Id,
+) -> Result<Option<PodLabels>, RpcError> {
+    let Some(contexts) = daemon.features.selinux.contexts() else {
+        return Ok(None);
+    };
+    let labels = daemon.pairs.label(config, contexts, id);
+    let metadata = config.metadata.clone().unwrap_or_default();
+    Ok(Some(labels.map_err(|e| Arc::new(refused(&metadata, e)))?))
 }
 
 fn in_use(holder: &PodHandle, facts: &Facts) -> RpcError {

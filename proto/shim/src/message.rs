@@ -123,6 +123,9 @@ pub struct Adopt {
     pub sysctls: BTreeMap<String, String>,
     /// Size of the pod's /dev/shm in bytes; unused with `host_ipc`.
     pub shm_size: u64,
+    /// SELinux label of the pod's /dev/shm; `None`: the policy's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mount_label: Option<String>,
     /// Who makes the pod's containers and execs; `None`: the shim itself.
     #[serde(default)]
     pub external: Option<Box<ExternalRuntime>>,

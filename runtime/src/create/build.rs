@@ -13,6 +13,7 @@ use crate::console::{self, Console};
 use crate::error::Doing;
 use crate::label::{self, Labels};
 use crate::mount;
+use crate::mount::MountLabel;
 use crate::mount::options::Propagation;
 use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::Linux;
@@ -134,8 +135,10 @@ impl Plan<'_> {
     /// Mounts and devices.
     fn populate(&self, root: BorrowedFd<'_>, linux: &Linux) -> Result<Option<Console>, Error> {
         rustix::process::umask(Mode::empty());
+        let label = MountLabel::of(Some(linux));
         for mount in &self.mounts {
             mount::attach(mount, root)?;
+            mount::label(mount, root, label)?;
         }
         device::make_all(
             root,
@@ -161,7 +164,11 @@ impl Plan<'_> {
             namespace::set_sysctls(sysctls.iter().map(|(k, v)| (k.as_str(), v.as_str())))?;
         }
         mask::make_read_only(root, linux.readonly_paths().as_deref().unwrap_or_default())?;
-        mask::mask(root, linux.masked_paths().as_deref().unwrap_or_default())?;
+        mask::mask(
+            root,
+            linux.masked_paths().as_deref().unwrap_or_default(),
+            MountLabel::of(Some(linux)),
+        )?;
         let read_only = self
             .create
             .spec

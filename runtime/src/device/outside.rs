@@ -21,7 +21,7 @@ use super::{DEFAULT, is_overridden, make, make_configured};
 use crate::Error;
 use crate::error::Doing;
 use crate::mount::options::{Options, attr};
-use crate::mount::{Mount, What};
+use crate::mount::{Mount, MountLabel, What};
 use crate::oci_spec::runtime::LinuxDevice;
 use crate::user_namespace::{IdMappings, UserNamespace};
 
@@ -31,6 +31,7 @@ pub(crate) fn prepare(
     mounts: &mut [Mount],
     devices: &[LinuxDevice],
     user: &UserNamespace,
+    label: MountLabel<'_>,
 ) -> Result<(), Error> {
     let dev = mounts
         .iter_mut()
@@ -38,7 +39,7 @@ pub(crate) fn prepare(
         .find(|mount| mount.destination == Path::new("/dev"));
     match dev {
         Some(mount) if mount.is_new("tmpfs") => {
-            let tree = tmpfs(&mount.options, user.mappings())?;
+            let tree = tmpfs(&mount.options, label, user.mappings())?;
             // The modes are meant as they are written.
             let before = umask(Mode::empty());
             let made = populate(tree.as_fd(), devices, user.mappings());
@@ -58,10 +59,11 @@ pub(crate) fn prepare(
     }
 }
 
-fn tmpfs(options: &Options, ids: &IdMappings) -> Result<OwnedFd, Error> {
+fn tmpfs(options: &Options, label: MountLabel<'_>, ids: &IdMappings) -> Result<OwnedFd, Error> {
     let doing = || format!("make a tmpfs for /dev with options {:?}", options.data);
     let (uid, gid) = ids.root()?;
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).doing(doing)?;
+    label.configure(fs.as_fd())?;
     fsconfig_set_string(&fs, "uid", uid.to_string())
         .and_then(|()| fsconfig_set_string(&fs, "gid", gid.to_string()))
         .doing(doing)?;

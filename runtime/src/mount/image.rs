@@ -15,7 +15,7 @@ use rustix::mount::{
 
 use super::idmap::{self, Idmap};
 use super::options::Options;
-use super::{What, attach_tree, copy_of, set_attributes};
+use super::{MountLabel, What, attach_tree, copy_of, set_attributes};
 use crate::Error;
 use crate::error::Doing;
 use crate::path;
@@ -38,6 +38,7 @@ pub(super) fn prepare(
     destination: &Path,
     options: &Options,
     idmap: Option<&Idmap<'_>>,
+    label: MountLabel<'_>,
     served: &mut Vec<OwnedFd>,
 ) -> Result<What, Error> {
     let shown = destination.display();
@@ -61,12 +62,12 @@ pub(super) fn prepare(
                 .doing(|| format!("mount {} at {shown}: open the layer", only.display()))?
         }
         layers => match idmap {
-            None => overlay(layers, destination)?,
+            None => overlay(layers, destination, label)?,
             Some(idmap) => {
                 mapped_already = idmap::without(options);
                 options = &mapped_already;
-                let plain = || overlay(layers, destination);
-                idmapped::read_only(layers, idmap.namespace(), served, plain)?
+                let plain = || overlay(layers, destination, label);
+                idmapped::read_only(layers, idmap.namespace(), label, served, plain)?
             }
         },
     };
@@ -84,9 +85,14 @@ pub(super) fn prepare(
     })
 }
 
-fn overlay(layers: &[PathBuf], destination: &Path) -> Result<OwnedFd, Error> {
+fn overlay(
+    layers: &[PathBuf],
+    destination: &Path,
+    label: MountLabel<'_>,
+) -> Result<OwnedFd, Error> {
     let doing = || format!("mount an image at {}", destination.display());
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(doing)?;
+    label.configure(fs.as_fd())?;
     let mut opened = Vec::new();
     if !add_lower(fs.as_fd(), layers, &mut opened)? {
         // Before Linux 6.8 all layers are one string.

@@ -7,6 +7,7 @@
 
 mod idmap;
 mod image;
+mod label;
 pub(crate) mod options;
 mod target;
 
@@ -24,6 +25,8 @@ use crate::sys::mount::{MountAttr, set_attr};
 use crate::user_namespace::UserNamespace;
 use crate::{Error, sys};
 pub use image::ImageVolume;
+pub use label::MountLabel;
+pub(crate) use label::with_context;
 use options::{Options, Propagation, attr};
 
 /// A mount ready to be attached.
@@ -52,6 +55,8 @@ pub(crate) enum What {
         kind: String,
         /// What /proc/mounts shows as its source.
         source: PathBuf,
+        /// SELinux label of its files.
+        label: Option<String>,
     },
 }
 
@@ -79,11 +84,12 @@ pub(crate) fn prepare(
     shm: Option<&Shm>,
     images: &[ImageVolume],
     user: Option<&UserNamespace>,
+    label: MountLabel<'_>,
     served: &mut Vec<OwnedFd>,
 ) -> Result<Vec<Mount>, Error> {
     mounts
         .iter()
-        .map(|mount| prepare_one(mount, shm, images, user, served))
+        .map(|mount| prepare_one(mount, shm, images, user, label, served))
         .collect()
 }
 
@@ -92,6 +98,7 @@ fn prepare_one(
     shm: Option<&Shm>,
     images: &[ImageVolume],
     user: Option<&UserNamespace>,
+    label: MountLabel<'_>,
     served: &mut Vec<OwnedFd>,
 ) -> Result<Mount, Error> {
     let destination = mount.destination().clone();
@@ -124,9 +131,14 @@ fn prepare_one(
         (false, "tmpfs", Some(shm)) if destination == Path::new("/dev/shm") => {
             What::Tree(shm.copy()?)
         }
-        (false, "image", _) => {
-            image::prepare(images, &destination, &options, idmap.as_ref(), served)?
-        }
+        (false, "image", _) => image::prepare(
+            images,
+            &destination,
+            &options,
+            idmap.as_ref(),
+            label,
+            served,
+        )?,
         (false, "", _) => {
             return Err(Error::invalid(
                 format!("mounts ({name})"),
@@ -134,6 +146,7 @@ fn prepare_one(
             ));
         }
         (false, kind, _) => What::New {
+            label: label.for_new(kind, &options.data),
             // Version 2 is the only one there is here, whatever the configuration calls it.
             kind: if kind == "cgroup" {
                 "cgroup2".into()
@@ -259,12 +272,17 @@ pub(crate) fn attach_over(
         } => image::only_part(tree.as_fd(), part.as_fd(), root)
             .and_then(|part| attach_tree(part.as_fd(), target))
             .doing(doing),
-        What::New { kind, source } => {
+        What::New {
+            kind,
+            source,
+            label,
+        } => {
             let mut flags = mount.options.mount_flags();
             if kind == "tmpfs" {
                 flags -= rustix::mount::MountFlags::RDONLY;
             }
-            let data = std::ffi::CString::new(mount.options.data.as_bytes()).map_err(|_| {
+            let data = with_context(&mount.options.data, label.as_deref());
+            let data = std::ffi::CString::new(data).map_err(|_| {
                 Error::invalid(
                     format!("mounts ({})", mount.destination.display()),
                     "an option holds a zero byte",
@@ -304,6 +322,22 @@ pub(crate) fn finish(mount: &Mount, root: BorrowedFd<'_>) -> Result<(), Error> {
                 mount.destination.display()
             )
         })
+}
+
+/// Labels what the kernel does not mount with a label.
+pub(crate) fn label(
+    mount: &Mount,
+    root: BorrowedFd<'_>,
+    label: MountLabel<'_>,
+) -> Result<(), Error> {
+    if label == MountLabel::default() || !mount.is_new("mqueue") {
+        return Ok(());
+    }
+    let mqueue = path::open(root, &mount.destination)
+        .doing(|| format!("open {}", mount.destination.display()))?;
+    let done = label.label_mqueue(mqueue.as_fd());
+    sys::fd::leave_to_exec(mqueue);
+    done
 }
 
 /// Moves a detached tree to where `target` is.
@@ -366,24 +400,45 @@ mod tests {
         let mut mount = SpecMount::default();
         mount.set_destination("/".into());
         assert!(
-            prepare(&[mount.clone()], None, &[], None, &mut Vec::new())
-                .unwrap_err()
-                .to_string()
-                .contains("mount at /")
+            prepare(
+                &[mount.clone()],
+                None,
+                &[],
+                None,
+                MountLabel::default(),
+                &mut Vec::new()
+            )
+            .unwrap_err()
+            .to_string()
+            .contains("mount at /")
         );
         mount.set_destination("/data".into());
         assert!(
-            prepare(&[mount.clone()], None, &[], None, &mut Vec::new())
-                .unwrap_err()
-                .to_string()
-                .contains("/data")
+            prepare(
+                &[mount.clone()],
+                None,
+                &[],
+                None,
+                MountLabel::default(),
+                &mut Vec::new()
+            )
+            .unwrap_err()
+            .to_string()
+            .contains("/data")
         );
         mount.set_options(Some(vec!["bind".into()]));
         assert!(
-            prepare(&[mount], None, &[], None, &mut Vec::new())
-                .unwrap_err()
-                .to_string()
-                .contains("without a source")
+            prepare(
+                &[mount],
+                None,
+                &[],
+                None,
+                MountLabel::default(),
+                &mut Vec::new()
+            )
+            .unwrap_err()
+            .to_string()
+            .contains("without a source")
         );
     }
 }

@@ -23,6 +23,7 @@ use rustix::mount::{
 };
 
 use crate::error::Doing;
+use crate::mount::MountLabel;
 use crate::mount::options::attr;
 use crate::namespace::Namespaces;
 use crate::sys::mount::{MountAttr, set_attr};
@@ -35,17 +36,18 @@ pub(super) fn overlay(
     upper: &Path,
     work: &Path,
     user: &UserNamespace,
+    label: MountLabel<'_>,
     served: &mut Vec<OwnedFd>,
 ) -> Result<OwnedFd, Error> {
     give(lower, upper, user)?;
-    let staged = || match super::overlay(lower, upper, work)? {
+    let staged = || match super::overlay(lower, upper, work, label)? {
         Some(mount) => Ok(mount),
         None => Err(Error::invalid(
             "root",
             "an overlay of mapped layers takes Linux 6.8 or later",
         )),
     };
-    let detached = |layers: &[OwnedFd]| detached(layers, upper, work);
+    let detached = |layers: &[OwnedFd]| detached(layers, upper, work, label);
     made(lower, user, served, detached, staged)
 }
 
@@ -54,11 +56,12 @@ pub(super) fn overlay(
 pub(crate) fn read_only(
     lower: &[PathBuf],
     user: &UserNamespace,
+    label: MountLabel<'_>,
     served: &mut Vec<OwnedFd>,
     plain: impl FnOnce() -> Result<OwnedFd, Error>,
 ) -> Result<OwnedFd, Error> {
     let detached = |layers: &[OwnedFd]| {
-        let fs = start(layers)?;
+        let fs = start(layers, label)?;
         let doing = || "make an overlay of mapped layers";
         fsconfig_create(&fs).doing(doing)?;
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -143,8 +146,9 @@ fn give(lower: &[PathBuf], upper: &Path, user: &UserNamespace) -> Result<(), Err
 }
 
 /// An overlay to be, with its lower layers.
-fn start(layers: &[OwnedFd]) -> Result<OwnedFd, Error> {
+fn start(layers: &[OwnedFd], label: MountLabel<'_>) -> Result<OwnedFd, Error> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "open file system overlay")?;
+    label.configure(fs.as_fd())?;
     for layer in layers {
         fsconfig_set_fd(&fs, "lowerdir+", layer).doing(|| "overlay: add a mapped layer")?;
     }
@@ -152,8 +156,13 @@ fn start(layers: &[OwnedFd]) -> Result<OwnedFd, Error> {
 }
 
 /// The overlay of layers that are attached nowhere.
-fn detached(layers: &[OwnedFd], upper: &Path, work: &Path) -> Result<OwnedFd, Error> {
-    let fs = start(layers)?;
+fn detached(
+    layers: &[OwnedFd],
+    upper: &Path,
+    work: &Path,
+    label: MountLabel<'_>,
+) -> Result<OwnedFd, Error> {
+    let fs = start(layers, label)?;
     fsconfig_set_flag(&fs, super::VOLATILE).doing(|| "overlay: set volatile")?;
     let mut opened = Vec::new();
     super::set_path(fs.as_fd(), "upperdir", upper, &mut opened)?;

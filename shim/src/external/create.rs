@@ -1,6 +1,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use skiff_runtime::MountLabel;
 use skiff_runtime::cgroup;
 use skiff_runtime::stage::Stage;
 use skiff_shim_proto::message::{Create, ExternalRuntime, Failure, LOG_ENTRY};
@@ -162,6 +163,7 @@ impl Job<'_> {
             shm: pod.shm(),
             images: &images,
             user_namespace: pod.user_namespace(),
+            label: MountLabel::of(create.spec.linux().as_ref()),
         };
         let purpose = Purpose::Create(self.key);
         stage.enter(|| Ok(line.start(purpose))).map_err(|e| {

@@ -325,6 +325,7 @@ pub(crate) fn host_network() -> Adopt {
         user_namespace: None,
         sysctls: Default::default(),
         shm_size: 64 << 20,
+        mount_label: None,
         external: None,
     }
 }

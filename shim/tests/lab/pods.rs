@@ -90,6 +90,7 @@ fn a_pod_has_its_own_namespaces() {
         )]
         .into(),
         shm_size: 8 << 20,
+        mount_label: None,
         ..host_network()
     };
     shim.daemon.ask(Call::Adopt(adopt)).unwrap();

@@ -12,7 +12,7 @@ use skiff_cri::v1::{
 };
 use skiff_spec::{
     AppArmor, Defaults, Devices, HostDevice, HostFeatures, ImageConfig, Input, PodFacts,
-    PodNetwork, SpecError, User, container_spec,
+    PodNetwork, SeLinux, SpecError, User, container_spec,
 };
 
 /// Everything an [`Input`] borrows.
@@ -65,6 +65,7 @@ impl Case {
                 hostname_path: Some("/state/pods/b/hostname".into()),
                 hosts_path: Some("/state/pods/b/hosts".into()),
                 resolv_conf_path: Some("/state/pods/b/resolv.conf".into()),
+                labels: None,
             },
             image: ImageConfig {
                 env: vec!["PATH=/bin".into(), "LANG=C".into()],
@@ -87,7 +88,7 @@ impl Case {
                 recursive_read_only: true,
                 swap_accounting: true,
                 hugetlb: true,
-                selinux: false,
+                selinux: SeLinux::Disabled,
                 seccomp: true,
                 apparmor: AppArmor::Disabled,
                 user_namespaces: Ok(()),

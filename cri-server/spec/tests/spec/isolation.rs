@@ -3,10 +3,9 @@
 
 use oci_spec::runtime::{LinuxNamespaceType, Spec};
 use skiff_cri::v1::{
-    IdMapping, Mount, MountPropagation, NamespaceMode, NamespaceOption, SeLinuxOption,
-    WindowsContainerConfig,
+    IdMapping, Mount, MountPropagation, NamespaceMode, NamespaceOption, WindowsContainerConfig,
 };
-use skiff_spec::{PodNetwork, check_sandbox, pod_namespaces};
+use skiff_spec::{PodNetwork, pod_namespaces};
 
 use crate::case::{Case, pid};
 
@@ -250,34 +249,6 @@ fn recursive_read_only_on_an_old_kernel_fails_with_the_kubelets_word() {
             .to_string()
             .starts_with("RROUnsupported")
     );
-}
-
-#[test]
-fn selinux_counts_only_where_it_is_enabled() {
-    let options = SeLinuxOption {
-        level: "s0:c1,c2".into(),
-        ..Default::default()
-    };
-    let mut case = Case::plain();
-    case.config.mounts = vec![Mount {
-        selinux_relabel: true,
-        ..mount()
-    }];
-    case.security().selinux_options = Some(options.clone());
-    case.pod_security().selinux_options = Some(options);
-    assert!(case.build().is_ok());
-    assert!(check_sandbox(&case.pod_config, &case.host).is_ok());
-    case.host.selinux = true;
-    let field = "linux.security_context.selinux_options";
-    assert_eq!(case.refused(), field);
-    assert_eq!(
-        check_sandbox(&case.pod_config, &case.host)
-            .unwrap_err()
-            .field(),
-        field
-    );
-    case.security().selinux_options = None;
-    assert_eq!(case.refused(), "mounts[0].selinux_relabel");
 }
 
 #[test]

@@ -7,6 +7,7 @@ mod limits;
 mod process;
 mod profiles;
 mod properties;
+mod selinux;
 mod update;
 mod userns;
 mod volumes;

@@ -16,6 +16,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let mut host = Host::probe();
     host.try_user_namespaces(&config.runtime.shim.path(&own), &config.root);
     let mut findings = check::kernel(&host);
+    findings.push(check::selinux(&host.selinux, &config));
     findings.extend(check::files(&config, host.kernel, &own));
     findings.extend(network(&config)?);
     findings.extend(check::cdi(&Cdi::new(config.cdi.dirs.clone()).overview()));

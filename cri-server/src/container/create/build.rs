@@ -1,6 +1,7 @@
 //! The steps on disk and with the shim, once a container has its record.
 
 use std::num::NonZeroUsize;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -14,6 +15,7 @@ use crate::cgroup;
 use crate::container::confine::{Unconfinable, confine};
 use crate::container::error::ContainerError;
 use crate::container::image_volumes::ImageVolumes;
+use crate::container::labelled::Labelled;
 use crate::container::record::ContainerRecord;
 use crate::container::remains::give_back;
 use crate::container::state::{Event, State, step};
@@ -21,6 +23,7 @@ use crate::container::view::Facts;
 use crate::container::volumes::OwnVolumes;
 use crate::daemon::Daemon;
 use crate::handler::Handler;
+use crate::pod::EMPTY;
 use crate::profile::seccomp::Program;
 use crate::shim::process::ProcessId;
 use crate::shim::{Client, ShimError};
@@ -76,6 +79,12 @@ impl Recorded {
         }
     }
 
+    /// The directory that goes below an image of one layer, where it is mounted with a label.
+    fn empty(&self, daemon: &Daemon) -> Option<PathBuf> {
+        let label = self.spec.linux().as_ref()?.mount_label().as_ref();
+        label.map(|_| daemon.layout.pod_files(&self.record.pod).join(EMPTY))
+    }
+
     fn fail(self, daemon: &Daemon, error: ContainerError) -> ContainerError {
         if let Err(undo) = give_back(daemon, &self.record.id) {
             tracing::error!(
@@ -117,6 +126,24 @@ impl Prepared {
         }
     }
 
+    /// Labels the volumes that are to have the container's label.
+    pub(super) async fn label(self, daemon: &Daemon) -> Result<Self, ContainerError> {
+        let Recorded {
+            image,
+            record,
+            config,
+            spec,
+            ..
+        } = &self.recorded;
+        let Some(volumes) = Labelled::of(daemon, &record.id, image, config, spec) else {
+            return Ok(self);
+        };
+        match volumes.label().await {
+            Ok(()) => Ok(self),
+            Err(error) => Err(self.recorded.fail(daemon, error)),
+        }
+    }
+
     pub(super) async fn build(
         self,
         daemon: &Daemon,
@@ -131,7 +158,7 @@ impl Prepared {
             id: id.to_string(),
             spec: recorded.spec.clone(),
             rootfs: Rootfs::Overlay { lower, upper, work },
-            images: recorded.volumes.mounts(),
+            images: recorded.volumes.mounts(recorded.empty(daemon)),
             cgroup: record.cgroup.clone(),
             log_path: record.log_path.clone(),
             log_entry: log_entry(daemon),

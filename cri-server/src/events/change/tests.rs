@@ -93,6 +93,7 @@ pub(in crate::events) fn pod_view(
             ..Default::default()
         },
         runtime_handler: String::new(),
+        labels: None,
         created_at: 1,
     };
     let containers = containers.iter();

@@ -18,7 +18,7 @@ fn host() -> Host {
         seccomp_actions: vec!["errno".into()],
         user_namespaces: Ok(()),
         bounding: [Capability::SysAdmin].into(),
-        selinux: false,
+        selinux: skiff_spec::SeLinux::Disabled,
         apparmor: false,
     }
 }

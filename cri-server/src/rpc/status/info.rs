@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
-use skiff_spec::AppArmor;
+use skiff_spec::{AppArmor, SeLinux};
 
 use crate::cgroup_driver::Driver;
 use crate::daemon::Daemon;
@@ -54,7 +54,11 @@ fn runtime(daemon: &Daemon) -> Value {
             "hugetlb": features.hugetlb,
             "recursiveReadOnlyMounts": features.recursive_read_only,
             "seccomp": features.seccomp,
-            "selinux": features.selinux,
+            "selinux": match &features.selinux {
+                SeLinux::Ready(_) => "ready",
+                SeLinux::Disabled => "disabled",
+                SeLinux::Unusable(reason) => reason,
+            },
             "swap": features.swap_accounting,
             "userNamespaces": match &features.user_namespaces {
                 Ok(()) => "ready",

@@ -29,7 +29,7 @@ pub(crate) fn run() -> Result<()> {
                 "knownFlags": skiff_seccomp::FLAGS,
             },
             "apparmor": {"enabled": true},
-            "selinux": {"enabled": false},
+            "selinux": {"enabled": true},
             "intelRdt": {"enabled": false},
             "mountExtensions": {"idmap": {"enabled": true}},
             "netDevices": {"enabled": false},
