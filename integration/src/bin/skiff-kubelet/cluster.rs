@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::http;
 use crate::lab::LIMIT;
+use crate::node::LOOK;
 
 /// Where `kubectl proxy` answers without asking who asks.
 pub(crate) const PROXY_PORT: u16 = 8001;
@@ -215,6 +216,24 @@ pub(crate) async fn kubectl_with<S: AsRef<OsStr>>(
         String::from_utf8_lossy(&output.stderr)
     );
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Asks kubectl until what it prints passes; a busy API server may refuse some of the times.
+pub(crate) async fn kubectl_until(
+    arguments: &[&str],
+    test: impl Fn(&str) -> bool,
+) -> anyhow::Result<String> {
+    let deadline = Instant::now() + LIMIT;
+    loop {
+        let said = kubectl(arguments).await;
+        match said {
+            Ok(said) if test(&said) => return Ok(said),
+            said if Instant::now() > deadline => {
+                bail!("kubectl {arguments:?}: after {LIMIT:?} still {said:?}")
+            }
+            _ => tokio::time::sleep(LOOK).await,
+        }
+    }
 }
 
 /// The API's path of a pod in the namespace `default`.

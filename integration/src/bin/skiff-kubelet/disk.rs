@@ -9,7 +9,7 @@ use anyhow::{Context, ensure};
 use serde_json::json;
 use skiff_integration::registry::Registry;
 
-use crate::cluster::kubectl;
+use crate::cluster::kubectl_until;
 use crate::kubelet::reconfigure;
 use crate::lab::{Given, LIMIT, Lab};
 use crate::manifest::{IDLE, container, idle, pod, scratch};
@@ -162,15 +162,8 @@ fn near(is: u64, wanted: u64, what: &str) -> anyhow::Result<()> {
 /// Waits until the kubelet says that there is room on the disk.
 async fn until_calm() -> anyhow::Result<()> {
     let pressure = "jsonpath={.status.conditions[?(@.type==\"DiskPressure\")].status}";
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        let is = kubectl(&["get", "node", "node", "-o", pressure]).await?;
-        if is == "False" {
-            return Ok(());
-        }
-        ensure!(Instant::now() < deadline, "the disk's pressure is {is}");
-        tokio::time::sleep(LOOK).await;
-    }
+    let ask = ["get", "node", "node", "-o", pressure];
+    kubectl_until(&ask, |is| is == "False").await.map(drop)
 }
 
 /// Bytes that are left on the disk.

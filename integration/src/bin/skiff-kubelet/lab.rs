@@ -102,6 +102,15 @@ impl Lab {
         })
     }
 
+    /// A pod that somebody else gives to the API server.
+    pub(crate) fn known(&self, name: &str) -> Given {
+        Given {
+            node: self.node.clone(),
+            manifest: None,
+            name: name.to_owned(),
+        }
+    }
+
     /// Gives the kubelet a pod and waits until it runs, which is the middle of most scenarios.
     pub(crate) async fn run(&self, pod: &Value) -> anyhow::Result<(Given, Pod)> {
         let given = self.give(pod).await?;

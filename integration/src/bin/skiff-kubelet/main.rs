@@ -10,6 +10,7 @@
 mod cluster;
 mod commands;
 mod disk;
+mod examples;
 mod figures;
 mod http;
 mod kubelet;
@@ -76,7 +77,10 @@ fn alone() -> Vec<(String, Scenario)> {
         probes::readiness_by_grpc,
         probes::liveness_by_exec,
         probes::liveness_by_http,
+        probes::liveness_by_tcp,
+        probes::liveness_by_grpc,
         probes::startup_comes_first,
+        probes::startup_by_every_protocol,
         probes::a_probe_that_takes_too_long,
         lifecycle::hooks_run_at_both_ends,
         lifecycle::a_hook_by_http,
@@ -130,6 +134,15 @@ fn of_the_cluster() -> Vec<(String, Scenario)> {
         commands::debug_the_node,
         commands::the_grpc_example,
         top::pods_and_the_node,
+        examples::a_user_namespace,
+        examples::a_sidecar,
+        examples::an_unsigned_image,
+        examples::memory_qos,
+        examples::a_counter,
+        examples::a_configuration,
+        examples::a_deployment,
+        examples::a_runtime_class,
+        examples::a_raw_device,
         disk::a_layer_that_grows_is_evicted,
         disk::a_volume_that_grows_is_evicted,
     ]

@@ -108,30 +108,64 @@ pub(crate) async fn readiness_by_grpc(lab: Arc<Lab>) -> anyhow::Result<()> {
 
 /// A container that is no longer alive is replaced, once.
 pub(crate) async fn liveness_by_exec(lab: Arc<Lab>) -> anyhow::Result<()> {
-    dies_once(&lab, "live-exec", probe(exec("test -e /w/ok"))).await
+    let ask = exec("test -e /w/ok");
+    dies_once(&lab, "live-exec", ask, SERVER, "rm /w/ok").await
 }
 
 /// The same, asked over HTTP.
 pub(crate) async fn liveness_by_http(lab: Arc<Lab>) -> anyhow::Result<()> {
-    let ask = probe(json!({"httpGet": {"path": "/ok", "port": 8080}}));
-    dies_once(&lab, "live-http", ask).await
+    let ask = json!({"httpGet": {"path": "/ok", "port": 8080}});
+    dies_once(&lab, "live-http", ask, SERVER, "rm /w/ok").await
 }
 
-async fn dies_once(lab: &Arc<Lab>, name: &str, mut probe: Value) -> anyhow::Result<()> {
-    // the first question may come before the server runs
-    probe["failureThreshold"] = 3.into();
-    let script = format!(
-        "{SERVER}; test -e /shared/once || (touch /shared/once; sleep 4; rm /w/ok); {IDLE}"
-    );
+/// Alive as long as somebody listens.
+pub(crate) async fn liveness_by_tcp(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let ask = json!({"tcpSocket": {"port": 8080}});
+    dies_once(&lab, "live-tcp", ask, SERVER, "killall httpd").await
+}
+
+/// Alive as long as the gRPC health service says SERVING.
+pub(crate) async fn liveness_by_grpc(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let server = "/agnhost/agnhost grpc-health-checking &";
+    let ill = "wget -q -O - http://127.0.0.1:8080/make-not-serving";
+    dies_once(
+        &lab,
+        "live-grpc",
+        json!({"grpc": {"port": 5000}}),
+        server,
+        ill,
+    )
+    .await
+}
+
+/// A container that starts a server, and makes it `ill` after some seconds in its first instance.
+async fn dies_once(
+    lab: &Arc<Lab>,
+    name: &str,
+    ask: Value,
+    server: &str,
+    ill: &str,
+) -> anyhow::Result<()> {
+    let mut probe = probe(ask);
+    // the first questions may come before the server runs
+    probe["failureThreshold"] = 5.into();
+    let script =
+        format!("{server}\ntest -e /shared/once || (touch /shared/once; sleep 4; {ill})\n{IDLE}");
     let main = container(
         "main",
         &script,
         json!({
             "livenessProbe": probe,
-            "volumeMounts": [{"name": "shared", "mountPath": "/shared"}],
+            "volumeMounts": [
+                {"name": "shared", "mountPath": "/shared"},
+                {"name": "agnhost", "mountPath": "/agnhost", "readOnly": true},
+            ],
         }),
     );
-    let spec = json!({"volumes": [scratch("shared")]});
+    let spec = json!({"volumes": [
+        scratch("shared"),
+        host_directory("agnhost", "/usr/local/lib/agnhost"),
+    ]});
     let given = lab.give(&pod(name, &[main], spec)).await?;
     let pod = given.restarted("main", 1).await?;
     let main = pod.container("main").context("no main container")?;
@@ -178,6 +212,60 @@ pub(crate) async fn startup_comes_first(lab: Arc<Lab>) -> anyhow::Result<()> {
         pod.container("main").is_some_and(|one| one.restarts() == 0),
         "it was restarted"
     );
+    given.remove().await
+}
+
+/// Startup probes over HTTP, TCP and gRPC, whose servers come when they are told to.
+pub(crate) async fn startup_by_every_protocol(lab: Arc<Lab>) -> anyhow::Result<()> {
+    let server = |name: &str, serve: &str, ask: Value| {
+        let mut startup = probe(ask);
+        startup["failureThreshold"] = 60.into();
+        container(
+            name,
+            &format!(
+                "mkdir /w; echo ok >/w/ok; until test -e /tmp/go; do sleep 0.2; done; {serve}\n{IDLE}"
+            ),
+            json!({
+                "startupProbe": startup,
+                "volumeMounts": [{"name": "agnhost", "mountPath": "/agnhost", "readOnly": true}],
+            }),
+        )
+    };
+    let containers = [
+        server(
+            "http",
+            "httpd -p 8081 -h /w",
+            json!({"httpGet": {"path": "/ok", "port": 8081}}),
+        ),
+        server(
+            "tcp",
+            "httpd -p 8082 -h /w",
+            json!({"tcpSocket": {"port": 8082}}),
+        ),
+        server(
+            "grpc",
+            "/agnhost/agnhost grpc-health-checking &",
+            json!({"grpc": {"port": 5000}}),
+        ),
+    ];
+    let spec = json!({"volumes": [host_directory("agnhost", "/usr/local/lib/agnhost")]});
+    let given = lab.give(&pod("startup-all", &containers, spec)).await?;
+    let waits = |pod: &Pod| {
+        let all = pod.containers();
+        all.filter(|one| one.running() && !one.started()).count() == 3
+    };
+    let pod = given
+        .until("all run and none has started up", waits)
+        .await?;
+    for container in pod.containers() {
+        lab.exec(container.id(), "touch /tmp/go").await?;
+    }
+    let started = |pod: &Pod| pod.containers().all(|one| one.started());
+    given.until("all have started up", started).await?;
+    lab.midway().await?;
+    let pod = given.until("all are known to", started).await?;
+    let restarts = pod.containers().map(|one| one.restarts()).sum::<u64>();
+    ensure!(restarts == 0, "{restarts} restarts");
     given.remove().await
 }
 
