@@ -1,6 +1,6 @@
 //! The files of a cgroup.
 
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat};
@@ -10,6 +10,10 @@ use skiff_stats::Files;
 /// Cgroups nested deeper in a container are not looked into: each level costs a file descriptor,
 /// and the nesting is up to the container.
 const MAX_DEPTH: usize = 32;
+/// The least that the kernel has ready for a read of one of its files.
+const PAGE: usize = 4096;
+/// No line of such a file is longer.
+const LINE: usize = 512;
 
 /// An open cgroup.
 pub(super) struct Cgroup {
@@ -23,7 +27,7 @@ impl Cgroup {
     pub(super) fn open(path: &Path) -> Option<Self> {
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let dir = openat(CWD, path, flags, Mode::empty()).ok()?;
-        let content = Vec::with_capacity(4096);
+        let content = Vec::with_capacity(PAGE);
         Some(Self { dir, content })
     }
 
@@ -78,15 +82,17 @@ impl Files for Cgroup {
     }
 }
 
-fn read(dir: &OwnedFd, name: &str, content: &mut Vec<u8>) -> Result<(), Errno> {
+/// A file that the kernel makes up as it is read. It ends where a read leaves room for another
+/// line: those are shorter than [`LINE`], and a read stops early only before one that does not fit
+/// (seq_file.rst). That saves asking for the end.
+pub(super) fn read(dir: impl AsFd, name: &str, content: &mut Vec<u8>) -> Result<(), Errno> {
     let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
     content.clear();
     loop {
-        if content.spare_capacity_mut().is_empty() {
-            content.reserve(4096);
-        }
+        content.reserve(PAGE);
         let room = rustix::buffer::spare_capacity(content);
-        if rustix::io::read(&file, room)? == 0 {
+        let length = rustix::io::read(&file, room)?;
+        if length + LINE <= PAGE {
             return Ok(());
         }
     }

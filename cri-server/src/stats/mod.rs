@@ -64,8 +64,10 @@ struct Watched {
 }
 
 /// What was read of one at one time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Reading {
+    /// When all of it was read; since then it has only been looked whether it still stands.
+    whole: Instant,
     usage: Usage,
     nano_cores: Option<u64>,
     /// Of a container.

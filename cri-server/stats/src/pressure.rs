@@ -38,6 +38,13 @@ impl Pressure {
         (pressure != Self::default()).then_some(pressure)
     }
 
+    /// Nothing has waited for some minutes: its averages no longer change by themselves.
+    pub fn is_calm(self) -> bool {
+        let stalls = [self.some, self.full];
+        let mut stalls = stalls.into_iter().flatten();
+        stalls.all(|stall| (stall.avg10, stall.avg60, stall.avg300) == (0.0, 0.0, 0.0))
+    }
+
     /// In the words of the CRI, whose totals are nanoseconds.
     pub fn to_cri(self) -> cri::PsiStats {
         let data = |stall: Stall| cri::PsiData {

@@ -65,16 +65,31 @@ impl Usage {
             Some(Memory { level, stat })
         });
         let mut pressure = |file: &str| files.read(file).and_then(Pressure::parse);
+        let cpu_pressure = pressure("cpu.pressure");
+        // A cgroup has all of them or none (cgroup.pressure).
+        let mut other = |file: &str| cpu_pressure.and_then(|_| pressure(file));
         Self {
             at,
             cpu,
-            cpu_pressure: pressure("cpu.pressure"),
-            memory_pressure: pressure("memory.pressure"),
-            io_pressure: pressure("io.pressure"),
+            cpu_pressure,
+            memory_pressure: other("memory.pressure"),
+            io_pressure: other("io.pressure"),
             memory,
             swap: memory.and_then(|_| level(files, "memory.swap.current", "memory.swap.max")),
             tasks: files.read("pids.current").and_then(single),
         }
+    }
+
+    /// Whether this is still what the cgroup uses: nothing in it has run since, or was charged for
+    /// memory, and nothing waited before. Reads two files instead of all.
+    pub fn stands(&self, files: &mut impl Files) -> bool {
+        let (Some(cpu), Some(memory)) = (self.cpu, self.memory) else {
+            return false;
+        };
+        let pressures = [self.cpu_pressure, self.memory_pressure, self.io_pressure];
+        pressures.into_iter().flatten().all(Pressure::is_calm)
+            && files.read("cpu.stat").and_then(CpuStat::parse) == Some(cpu)
+            && files.read("memory.current").and_then(single) == Some(memory.level.current)
     }
 
     /// Nothing could be read: the cgroup is gone.
@@ -207,6 +222,28 @@ pub(crate) mod tests {
         assert_eq!(swap.swap_available_bytes, value(4096));
         assert!(usage.io().unwrap().psi.is_some());
         assert_eq!(usage.tasks, Some(5));
+    }
+
+    #[test]
+    fn what_was_read_stands_until_something_runs_or_is_charged_for() {
+        const CALM: &str = "some avg10=0.00 avg60=0.00 avg300=0.00 total=5000000\n";
+        let mut files = whole();
+        let waited = Usage::read(&mut files, 3);
+        assert!(!waited.stands(&mut files), "averages fall");
+        for pressure in ["cpu.pressure", "memory.pressure", "io.pressure"] {
+            files.0.insert(pressure, CALM);
+        }
+        let usage = Usage::read(&mut files, 3);
+        assert!(usage.stands(&mut files));
+        files.0.insert("cpu.stat", "usage_usec 7000001\n");
+        assert!(!usage.stands(&mut files), "it ran");
+        let mut files = whole();
+        files.0.insert("memory.current", "46000\n");
+        assert!(!usage.stands(&mut files), "memory was taken back");
+        files.0.clear();
+        assert!(!usage.stands(&mut files), "it is gone");
+        let unknown = Usage::read(&mut files, 3);
+        assert!(!unknown.stands(&mut files), "nothing was known");
     }
 
     #[test]
