@@ -23,8 +23,10 @@ const CGROUP: &str = "/sys/fs/cgroup/runtime";
 const LIMIT: Duration = Duration::from_secs(600);
 /// From then until kubelet and runtime are at rest.
 const SETTLE: Duration = Duration::from_secs(20);
-/// How long is measured: what happens once in a minute is in it.
-const WINDOW: Duration = Duration::from_secs(60);
+/// How long pods at rest are measured: what a kubelet does once in a minute is in it.
+const REST: Duration = Duration::from_secs(60);
+/// How long probes are.
+const PROBING: Duration = Duration::from_secs(30);
 
 /// Starts `count` pods, and prints what was measured, a name and a number each line.
 pub(crate) async fn run(options: &Options, count: usize) -> anyhow::Result<()> {
@@ -52,7 +54,7 @@ pub(crate) async fn run(options: &Options, count: usize) -> anyhow::Result<()> {
     tell("seconds", began.elapsed().as_secs_f64())?;
     tokio::time::sleep(SETTLE).await;
     let before = Figures::now().await?;
-    tokio::time::sleep(WINDOW).await;
+    tokio::time::sleep(if options.probes { PROBING } else { REST }).await;
     let after = Figures::now().await?;
     kubelet.lives()?;
     after.since(&before)?;
