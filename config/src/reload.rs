@@ -11,14 +11,20 @@ use toml::{Table, Value};
 use crate::{Config, ConfigError};
 
 /// Keys, and tables of keys, that a running daemon takes up. Everything else takes a restart.
-const TAKEN_UP: [&str; 8] = [
+const TAKEN_UP: [&str; 14] = [
     "cdi.dirs",
     "container",
+    "image.config_path",
+    "image.max_layer_size",
+    "image.pinned",
+    "image.progress_timeout",
     "image.signature_policy",
     "image.signature_policy_dir",
     "log.level",
+    "network.plugin_timeout",
     "runtime.default_handler",
     "runtime.handlers",
+    "runtime.spare_shims",
     "stats.interval",
 ];
 
@@ -188,7 +194,7 @@ mod tests {
         let old = write(dir.path(), "root = '/a'\n[log]\nlevel = 'info'\n").config;
         let new = write(
             dir.path(),
-            "root = '/b'\n[log]\nlevel = 'debug'\n[runtime]\nspare_shims = 1\n\
+            "root = '/b'\n[log]\nlevel = 'debug'\n[runtime]\nshim = '/b'\n\
              [runtime.handlers.crun]\npath = '/bin/crun'\n",
         );
         let changes = old.changes(&new.config).unwrap();
@@ -202,15 +208,15 @@ mod tests {
                 ("log.level", true),
                 ("root", false),
                 ("runtime.handlers.crun", true),
-                ("runtime.spare_shims", false)
+                ("runtime.shim", false)
             ]
         );
         let held = old.take_up(&new.config).unwrap();
         assert_eq!(held.log.level, crate::LogLevel::Debug);
         assert_eq!(held.runtime.handlers.len(), 1);
         assert_eq!(
-            (&held.root, held.runtime.spare_shims),
-            (&old.root, old.runtime.spare_shims)
+            (&held.root, &held.runtime.shim),
+            (&old.root, &old.runtime.shim)
         );
         assert!(
             held.changes(&new.config)

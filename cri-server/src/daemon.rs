@@ -241,17 +241,21 @@ pub fn signature_settings(config: &Config) -> skiff_signature::Settings {
     }
 }
 
-/// Opens the image store of a configuration.
-pub fn open_images(config: &Config) -> Result<Arc<ImageStore>, StartError> {
-    let settings = skiff_image::Settings {
+/// What the image store is told of a configuration.
+pub fn image_settings(config: &Config) -> skiff_image::Settings {
+    skiff_image::Settings {
         certs_dir: config.image.config_path.clone(),
         pinned: config.image.pinned.clone(),
         parallel_layers: config.image.parallel_layers.get(),
         progress_timeout: config.image.progress_timeout.duration(),
         max_layer_bytes: config.image.max_layer_size.bytes(),
         ..skiff_image::Settings::default()
-    };
-    Ok(ImageStore::open(&config.root, settings)?)
+    }
+}
+
+/// Opens the image store of a configuration.
+pub fn open_images(config: &Config) -> Result<Arc<ImageStore>, StartError> {
+    Ok(ImageStore::open(&config.root, image_settings(config))?)
 }
 
 /// How long the lock of a daemon that is gone may outlive it.

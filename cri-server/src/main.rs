@@ -143,7 +143,8 @@ async fn serve(config: Config, source: reload::Source) -> anyhow::Result<()> {
     daemon.features.apparmor = load_apparmor(host.apparmor);
     let daemon = Arc::new(daemon);
     compile_default(&daemon);
-    tokio::spawn(reload::run(Arc::clone(&daemon), source, hangups));
+    let reloads = reload::run(Arc::clone(&daemon), Arc::clone(&images), source, hangups);
+    tokio::spawn(reloads);
     Stats::start(&daemon).context("start the threads that collect stats")?;
     if let Some(address) = daemon.config.load().metrics.address {
         let server = telemetry::server::Server::bind(address)?;

@@ -10,11 +10,12 @@ use std::sync::Arc;
 use sd_notify::NotifyState;
 use skiff_cdi::Cdi;
 use skiff_config::{Config, ConfigError, Loaded, Overrides};
+use skiff_image::Store as ImageStore;
 use skiff_signature::PolicyError;
 use skiff_spec::SpecError;
 use tokio::signal::unix::Signal;
 
-use crate::daemon::{Daemon, signature_settings};
+use crate::daemon::{Daemon, image_settings, signature_settings};
 use crate::handler::Handlers;
 use crate::telemetry::{Logging, LoggingError, chain};
 
@@ -37,17 +38,24 @@ enum ReloadError {
     Defaults(#[from] SpecError),
     #[error(transparent)]
     Signatures(#[from] PolicyError),
+    #[error("configuration of images")]
+    Images(#[from] skiff_image::StoreError),
     #[error(transparent)]
     Logging(#[from] LoggingError),
 }
 
 /// Does what every SIGHUP asks for, one after the other. The service manager is told of each.
-pub async fn run(daemon: Arc<Daemon>, source: Source, mut hangups: Signal) {
+pub async fn run(
+    daemon: Arc<Daemon>,
+    images: Arc<ImageStore>,
+    source: Source,
+    mut hangups: Signal,
+) {
     while hangups.recv().await.is_some() {
         let mut states = vec![NotifyState::Reloading];
         states.extend(NotifyState::monotonic_usec_now().ok());
         let _ = sd_notify::notify(&states);
-        match reload(&daemon, &source).await {
+        match reload(&daemon, &images, &source).await {
             Ok(taken_up) => tracing::info!(taken_up, "configuration read again"),
             Err(error) => tracing::error!(
                 error = chain(&error),
@@ -59,7 +67,11 @@ pub async fn run(daemon: Arc<Daemon>, source: Source, mut hangups: Signal) {
 }
 
 /// Gives the keys that were taken up.
-async fn reload(daemon: &Daemon, source: &Source) -> Result<String, ReloadError> {
+async fn reload(
+    daemon: &Daemon,
+    images: &ImageStore,
+    source: &Source,
+) -> Result<String, ReloadError> {
     let Loaded { config, places, .. } = Config::load(source.path.as_deref(), &source.overrides)?;
     let held = daemon.config.load_full();
     let changes = held.changes(&config)?;
@@ -71,11 +83,18 @@ async fn reload(daemon: &Daemon, source: &Source) -> Result<String, ReloadError>
     // Every policy is read anew, also where only a file has changed.
     let signatures = signature_settings(&next);
     tokio::task::block_in_place(|| daemon.signatures.reload(signatures))?;
+    images.reload(image_settings(&next))?;
     if next.log.level != held.log.level {
         source.logging.set_level(next.log.level)?;
     }
     if next.cdi != held.cdi {
         daemon.cdi.store(Arc::new(Cdi::new(next.cdi.dirs.clone())));
+    }
+    daemon
+        .cni
+        .set_timeout(next.network.plugin_timeout.duration());
+    if next.runtime.spare_shims != held.runtime.spare_shims {
+        daemon.pool.resize(next.runtime.spare_shims);
     }
     daemon.handlers.store(Arc::new(handlers));
     daemon.config.store(Arc::new(next));

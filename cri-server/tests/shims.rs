@@ -238,3 +238,21 @@ fn spares_with_a_user_namespace_are_kept_once_one_was_asked_for() {
     wait_until("one in its place", || node.shims.kinds() == all);
     drop((first, other));
 }
+
+#[test]
+fn another_number_of_spares_is_kept_from_then_on() {
+    let node = Node::new();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let run_dirs = tempfile::tempdir().unwrap();
+    let shims = std::sync::Arc::new(node.shims.clone());
+    let _context = runtime.enter();
+    let pool = Pool::new(shims, run_dirs.path().into(), 1);
+    wait_until("a spare", || pool.spares() == 1);
+    pool.resize(3);
+    wait_until("two more", || pool.spares() == 3);
+    pool.resize(0);
+    wait_until("the end of all", || pool.spares() == 0);
+    let taken = runtime.block_on(pool.take(Kind::Plain)).unwrap();
+    assert_eq!(pool.spares(), 0);
+    drop(taken);
+}

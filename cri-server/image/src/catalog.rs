@@ -75,6 +75,16 @@ pub(crate) struct Catalog {
 
 impl Catalog {
     /// Adds or replaces an image together with its record, which agree.
+    /// Pins the images whose records are to be, and no others.
+    pub(crate) fn pin(&mut self, is_pinned: impl Fn(&ImageRecord) -> bool) {
+        for Entry { record, image } in self.images.values_mut() {
+            let pinned = is_pinned(record);
+            if image.pinned != pinned {
+                Arc::make_mut(image).pinned = pinned;
+            }
+        }
+    }
+
     pub(crate) fn put_image(&mut self, record: ImageRecord, image: Arc<Image>) {
         for chain_id in &record.layers {
             if let Some(layer) = self.layers.get_mut(chain_id) {

@@ -61,6 +61,8 @@ pub(crate) enum Change {
         id: Digest,
         done: oneshot::Sender<Result<(), StoreError>>,
     },
+    /// Other images are to be pinned.
+    Pin { pins: Pins },
     /// A hold has ended, or all holds of an earlier life are known.
     Sweep { holds_known: bool },
 }
@@ -132,6 +134,12 @@ impl Keeper {
             }
             Change::Remove { id, done } => {
                 let _ = done.send(self.remove(id));
+            }
+            Change::Pin { pins } => {
+                self.catalog
+                    .pin(|record| pins.matches(record.tags.iter().chain(&record.digests)));
+                self.pins = pins;
+                self.publish();
             }
             Change::Sweep { holds_known } => {
                 self.holds_known |= holds_known;

@@ -68,7 +68,7 @@ impl Default for Settings {
 /// The images of a node.
 #[derive(Debug)]
 pub struct Store {
-    pub(crate) settings: Settings,
+    settings: ArcSwap<Settings>,
     pub(crate) layout: Arc<Layout>,
     pub(crate) uses: Arc<Uses>,
     pub(crate) trash: Trash,
@@ -113,7 +113,7 @@ impl Store {
             .map_err(StoreError::io("start a thread for", root))?;
         let pulls = Pulls::new(settings.parallel_layers);
         Ok(Arc::new(Self {
-            settings,
+            settings: ArcSwap::from_pointee(settings),
             layout,
             uses,
             trash,
@@ -122,6 +122,21 @@ impl Store {
             changes,
             snapshots,
         }))
+    }
+
+    /// What an administrator has chosen.
+    pub(crate) fn settings(&self) -> Arc<Settings> {
+        self.settings.load_full()
+    }
+
+    /// Takes up other settings, from the next pull on; images are pinned by them at once. The
+    /// number of layers at the same time stays as it was. On error everything does.
+    pub fn reload(&self, settings: Settings) -> Result<(), StoreError> {
+        let pins = Pins::parse(&settings.pinned)?;
+        self.settings.store(Arc::new(settings));
+        // A closed store has no images to pin.
+        let _ = self.changes.send(Change::Pin { pins });
+        Ok(())
     }
 
     /// Finds an image by id (`sha256:` may be missing), tag or repository digest.

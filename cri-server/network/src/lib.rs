@@ -116,6 +116,7 @@ impl Cni {
         let cache = Cache::open(&settings.cache_dir)?;
         let launcher = Launcher::new(&settings.bin_dirs, std::env::vars_os());
         let host = Arc::new(Host {
+            timeout: ArcSwap::from_pointee(settings.timeout),
             settings,
             launcher,
             view: ArcSwap::from_pointee(View::default()),
@@ -130,6 +131,11 @@ impl Cni {
             owned,
             watcher,
         })))
+    }
+
+    /// Changes the longest time of a plugin, from the next one on.
+    pub fn set_timeout(&self, timeout: Duration) {
+        self.0.host.timeout.store(Arc::new(timeout));
     }
 
     /// Whether pods can be given a network now. No I/O.
@@ -306,7 +312,7 @@ impl Cni {
         Chain {
             launcher: &host.launcher,
             network,
-            limit: host.settings.timeout,
+            limit: **host.timeout.load(),
         }
     }
 

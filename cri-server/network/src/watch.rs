@@ -43,6 +43,8 @@ pub(crate) struct View {
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) settings: Settings,
+    /// Longest time one plugin may run, as it is now.
+    pub(crate) timeout: ArcSwap<Duration>,
     pub(crate) launcher: Launcher,
     pub(crate) view: ArcSwap<View>,
 }
@@ -106,7 +108,7 @@ async fn ask(host: &Host, view: Arc<View>) {
     if !network.version.has_status_and_gc() || view.status.reason == PLUGIN_MISSING {
         return;
     }
-    let limit = host.settings.timeout.min(STATUS_LIMIT);
+    let limit = (**host.timeout.load()).min(STATUS_LIMIT);
     let answer = Chain {
         launcher: &host.launcher,
         network,

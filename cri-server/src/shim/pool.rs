@@ -15,7 +15,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use skiff_shim_proto::message::Event;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 
 use super::spawn::{Spawn, start};
 use super::{Shim, ShimError, ShimEvent, last_words};
@@ -41,6 +41,7 @@ pub enum Kind {
 #[derive(Clone)]
 pub struct Pool {
     wanted: mpsc::UnboundedSender<Request>,
+    size: Arc<watch::Sender<usize>>,
     spares: Arc<AtomicUsize>,
 }
 
@@ -55,6 +56,7 @@ impl Pool {
     /// first of those on. Needs a tokio runtime.
     pub fn new(spawner: Arc<dyn Spawn>, shims: PathBuf, size: usize) -> Self {
         let (wanted, requests) = mpsc::unbounded_channel();
+        let (resize, resized) = watch::channel(size);
         let spares = Arc::default();
         let keeper = Keeper {
             starter: Arc::new(Starter { spawner, shims }),
@@ -65,13 +67,22 @@ impl Pool {
             starting: FuturesUnordered::new(),
             rest: Duration::ZERO,
         };
-        tokio::spawn(keep(keeper, requests));
-        Self { wanted, spares }
+        tokio::spawn(keep(keeper, requests, resized));
+        Self {
+            wanted,
+            size: Arc::new(resize),
+            spares,
+        }
     }
 
     /// How many spares there are.
     pub fn spares(&self) -> usize {
         self.spares.load(Ordering::Relaxed)
+    }
+
+    /// Keeps another number of spares from now on.
+    pub fn resize(&self, size: usize) {
+        self.size.send_replace(size);
     }
 
     /// A shim for a pod of this kind to adopt: a spare, or without one a new one.
@@ -191,7 +202,11 @@ struct Keeper {
 }
 
 /// Serves requests from spares and keeps their number up.
-async fn keep(mut keeper: Keeper, mut requests: mpsc::UnboundedReceiver<Request>) {
+async fn keep(
+    mut keeper: Keeper,
+    mut requests: mpsc::UnboundedReceiver<Request>,
+    mut size: watch::Receiver<usize>,
+) {
     loop {
         keeper.count();
         let short = keeper.short();
@@ -201,6 +216,7 @@ async fn keep(mut keeper: Keeper, mut requests: mpsc::UnboundedReceiver<Request>
                 Some(request) => keeper.serve(request),
                 None => return,
             },
+            Ok(()) = size.changed() => keeper.resize(*size.borrow_and_update()),
             Some((kind, started)) = keeper.starting.next() => keeper.started(kind, started),
             () = tokio::time::sleep(keeper.rest), if short.is_some() => {
                 short.into_iter().for_each(|kind| keeper.start(kind));
@@ -214,6 +230,20 @@ impl Keeper {
     fn count(&self) {
         let spares = self.plain.spares.len() + self.user_namespace.spares.len();
         self.count.store(spares, Ordering::Relaxed);
+    }
+
+    /// Another number of spares is to be kept; those that are too many end.
+    fn resize(&mut self, size: usize) {
+        self.size = size;
+        for stock in [&mut self.plain, &mut self.user_namespace] {
+            // Of a kind that nobody has asked for there are none.
+            if stock.kind == Kind::Plain || stock.size > 0 {
+                stock.size = size;
+            }
+            let kept = stock.spares.len().min(stock.size);
+            stock.spares.drain(kept..).for_each(end);
+        }
+        self.rest = Duration::ZERO;
     }
 
     /// A kind of which there is too little.
@@ -280,14 +310,17 @@ fn living(spares: &mut Vec<Shim>) -> Option<Shim> {
     while let Some(mut shim) = spares.pop() {
         match shim.events.try_recv() {
             Err(mpsc::error::TryRecvError::Empty) => return Some(shim),
-            _ => {
-                tokio::spawn(async move {
-                    let _ = std::fs::remove_dir_all(&shim.run_dir);
-                    shim.process.kill();
-                    shim.process.ended().await;
-                });
-            }
+            _ => end(shim),
         }
     }
     None
+}
+
+/// Makes an end to a spare.
+fn end(mut shim: Shim) {
+    tokio::spawn(async move {
+        let _ = std::fs::remove_dir_all(&shim.run_dir);
+        shim.process.kill();
+        shim.process.ended().await;
+    });
 }

@@ -120,7 +120,7 @@ impl Pull {
         auth: Option<Auth>,
         policy: Option<Arc<Policy>>,
     ) -> Result<Self, PullError> {
-        let settings = &store.settings;
+        let settings = store.settings();
         let patience = Patience {
             progress: settings.progress_timeout,
             backoff: settings.retry_backoff,
@@ -342,7 +342,7 @@ impl Pull {
     }
 
     fn limits(&self) -> Limits {
-        let settings = &self.store.settings;
+        let settings = self.store.settings();
         Limits {
             bytes: settings.max_layer_bytes,
             entries: settings.max_layer_entries,
@@ -360,7 +360,7 @@ impl Pull {
         let fs = rustix::fs::statvfs(dir)
             .map_err(|e| self.store_error()(StoreError::io("look at", dir)(e.into())))?;
         let free = fs.f_bavail.saturating_mul(fs.f_frsize);
-        let reserve = self.store.settings.reserve_bytes;
+        let reserve = self.store.settings().reserve_bytes;
         match wanted.first() {
             Some(layer) if needed > 0 && needed.saturating_add(reserve) > free => {
                 let error = LayerError::NoSpace { free, reserve };

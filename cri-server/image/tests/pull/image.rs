@@ -1,6 +1,6 @@
 //! Images that arrive as they should, once.
 
-use skiff_image::Digest;
+use skiff_image::{Digest, Settings};
 
 use crate::fake::{Fake, INDEX, MANIFEST, architecture, archive, config, gzip, manifest};
 use crate::node::{Node, layers, noise};
@@ -179,10 +179,17 @@ async fn pinned_images_say_so() {
     let fake = Fake::start().await;
     fake.put_image("pause", "3.10", &layers());
     let node = Node::with(|settings| settings.pinned = vec!["*/pause:3.10".into()]);
-    assert!(
-        node.pull(&format!("{}/pause:3.10", fake.address))
-            .await
-            .unwrap()
-            .pinned
-    );
+    let name = format!("{}/pause:3.10", fake.address);
+    assert!(node.pull(&name).await.unwrap().pinned);
+    let pinned = |node: &Node| node.store.image(&name).unwrap().pinned;
+    let pins = |patterns: &[&str]| Settings {
+        pinned: patterns.iter().map(ToString::to_string).collect(),
+        ..Settings::default()
+    };
+    node.store.reload(pins(&[])).unwrap();
+    node.eventually(|node| !pinned(node)).await;
+    node.store.reload(pins(&["*/pause:*"])).unwrap();
+    node.eventually(pinned).await;
+    node.store.reload(pins(&["a*b"])).unwrap_err();
+    assert!(pinned(&node));
 }

@@ -72,7 +72,7 @@ pub(crate) async fn log_entries_as_long_as_configured(node: &mut Node) -> anyhow
     let entries = entries.each_ref().map(String::as_str);
     node.logged(&running, &entries).await?;
     node.discard(&running).await?;
-    let running = node.launch("entries", script).await?;
+    let running = node.launch("entries-whole", script).await?;
     node.logged(&running, &[&entry("F", 5000)]).await?;
     node.discard(&running).await
 }
