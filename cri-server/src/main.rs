@@ -126,7 +126,7 @@ async fn serve(config: Config, source: reload::Source) -> anyhow::Result<()> {
     let daemon_path = std::env::current_exe().context("find skiffd's own path")?;
     let files = OpenFiles::raise().context("raise the limit of open files to the hard limit")?;
     let shim = config.runtime.shim.path(&daemon_path);
-    host.try_user_namespaces(&shim, &config.root);
+    host.try_out(&shim, &config.root);
     if let Err(reason) = &host.user_namespaces {
         tracing::warn!(reason, "pods with user namespaces will be refused");
     }
@@ -135,6 +135,9 @@ async fn serve(config: Config, source: reload::Source) -> anyhow::Result<()> {
             reason,
             "pods get no SELinux labels, and those that ask for some are refused"
         );
+    }
+    if let Err(reason) = &host.recursive_read_only {
+        tracing::warn!(reason, "recursive read-only mounts will be refused");
     }
     let shim = Arc::new(Binary::load(&shim, files)?);
     let listen = config.listen.clone();

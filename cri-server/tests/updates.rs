@@ -4,6 +4,7 @@ mod support;
 
 use std::path::PathBuf;
 
+use futures_util::StreamExt;
 use skiff_cri::v1 as cri;
 use skiff_cri::v1::runtime_service_server::RuntimeService;
 use skiff_shim_proto::message::{Failure, FailureKind};
@@ -136,6 +137,23 @@ fn the_status_says_what_the_cgroup_has() {
         ..limits(1 << 20)
     };
     assert_eq!(reported(&daemon, &id), expected);
+    // A kubelet with evented PLEG reads it here.
+    let request = Request::new(cri::PodSandboxStatusRequest {
+        pod_sandbox_id: pod.clone(),
+        verbose: false,
+    });
+    let answer = daemon.block_on(daemon.service.pod_sandbox_status(request));
+    let of_pod = answer.unwrap().into_inner().containers_statuses;
+    let events = daemon
+        .service
+        .get_container_events(Request::new(cri::GetEventsRequest {}));
+    let mut events = daemon.block_on(events).unwrap().into_inner();
+    daemon.start(&id).unwrap();
+    let event = daemon.block_on(events.next()).unwrap().unwrap();
+    for statuses in [of_pod, event.containers_statuses] {
+        let held = statuses[0].resources.clone().unwrap().linux;
+        assert_eq!(held, Some(expected.clone()));
+    }
 }
 
 #[test]

@@ -1,18 +1,26 @@
-//! Whether this host can run containers with user namespaces: what they take is tried.
+//! What this host can do for containers, which is tried: user namespaces, and read-only mounts with
+//! everything below them.
 
 use std::fs;
 use std::os::fd::AsFd;
 use std::path::Path;
 
+use rustix::fs::{CWD, Mode, OFlags, openat};
+use rustix::io::Errno;
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, OpenTreeFlags, mount as mount_new, mount_change, open_tree,
+};
+
 use crate::child::{self, Status};
 use crate::error::Doing;
 use crate::mount::MountLabel;
-use crate::namespace::Namespaces;
+use crate::mount::options::attr;
+use crate::namespace::{self, Namespaces};
 use crate::oci_spec::runtime::{LinuxIdMappingBuilder, Mount as SpecMount};
 use crate::report::Report;
 use crate::rootfs::{self, Root, Rootfs, idmapped};
 use crate::shm::Shm;
-use crate::sys::mount::set_attr;
+use crate::sys::mount::{MountAttr, set_attr};
 use crate::user_namespace::{self, IdMappings, Inside, Unmapped, UserNamespace};
 use crate::{Error, mount, report, sys};
 
@@ -25,6 +33,51 @@ pub fn user_namespaces(directory: &Path) -> Result<(), Error> {
     let tried = try_in(&scratch);
     let removed = fs::remove_dir_all(&scratch).doing(|| format!("remove {}", scratch.display()));
     tried.and(removed)
+}
+
+/// A directory that is there and has nothing that is needed meanwhile.
+const COVERED: &str = "/proc";
+
+/// Makes a copy of a file system with another one mounted below it, read-only in one step, and looks
+/// whether both are: what a mount with `rro` takes. The caller is left in a mount namespace of its
+/// own, with another file system in the place of /proc. The error says what does not work.
+pub fn recursive_read_only() -> Result<(), Error> {
+    let directory = Path::new(COVERED);
+    namespace::unshare(Namespaces::NEWNS)?;
+    mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .doing(|| "make all mounts of a new namespace private")?;
+    for path in [directory, &directory.join("below")] {
+        if path != directory {
+            fs::create_dir(path).doing(|| format!("make directory {}", path.display()))?;
+        }
+        mount_new("tmpfs", path, "tmpfs", MountFlags::empty(), None)
+            .doing(|| format!("mount a tmpfs on {}", path.display()))?;
+    }
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE
+        | OpenTreeFlags::OPEN_TREE_CLOEXEC
+        | OpenTreeFlags::AT_RECURSIVE;
+    let tree = open_tree(CWD, directory, flags).doing(|| "copy a tree of mounts")?;
+    let read_only = MountAttr {
+        set: attr::RDONLY,
+        ..MountAttr::default()
+    };
+    set_attr(tree.as_fd(), true, &read_only)
+        .doing(|| "make a tree of mounts read-only (mount_setattr, Linux 5.12)")?;
+    for path in ["file", "below/file"] {
+        let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::CLOEXEC;
+        match openat(&tree, path, flags, Mode::RUSR) {
+            Err(Errno::ROFS) => {}
+            Err(e) => return Err(Error::system(format!("make {path} in it"), e)),
+            Ok(_) => {
+                let problem = "could be written in a tree of mounts that is read-only";
+                return Err(Error::invalid(path, problem));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn try_in(scratch: &Path) -> Result<(), Error> {

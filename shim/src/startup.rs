@@ -28,6 +28,7 @@ pub fn run(arguments: impl Iterator<Item = OsString>) -> Result<(), Error> {
             user_namespace,
         } => (RunDir::new(run_dir), user_namespace),
         Task::ProbeUserNamespaces(path) => return Ok(probe::user_namespaces(&path)?),
+        Task::ProbeReadOnly => return Ok(probe::recursive_read_only()?),
     };
     sys::close_from(3).map_err(|e| Error::system("close leaked descriptors", e))?;
     let null = File::options()
@@ -70,22 +71,27 @@ enum Task {
     /// To try whether containers in this directory can have user namespaces: it fails with the
     /// reason.
     ProbeUserNamespaces(PathBuf),
+    /// To try whether a mount can be made read-only with everything below it: it fails with the
+    /// reason.
+    ProbeReadOnly,
 }
 
-fn parse(mut arguments: impl Iterator<Item = OsString>) -> Result<Task, Error> {
-    let (Some(flag), Some(path)) = (arguments.next(), arguments.next()) else {
-        return Err(Error::Usage);
-    };
-    let (more, end) = (arguments.next(), arguments.next());
-    let path = PathBuf::from(path);
-    let more = more.as_ref().map(|more| more.to_str().unwrap_or_default());
-    match (flag.to_str(), more, end) {
-        _ if !path.is_absolute() => Err(Error::Usage),
-        (Some("--run-dir"), None | Some("--user-namespace"), None) => Ok(Task::Monitor {
-            run_dir: path,
-            user_namespace: more.is_some(),
+fn parse(arguments: impl Iterator<Item = OsString>) -> Result<Task, Error> {
+    let arguments: Vec<OsString> = arguments.collect();
+    let words: Vec<_> = arguments.iter().map(|word| word.to_str()).collect();
+    let path = arguments.get(1).map(PathBuf::from);
+    let path = path.filter(|path| path.is_absolute());
+    match (words.as_slice(), path) {
+        ([Some("--probe-recursive-read-only")], None) => Ok(Task::ProbeReadOnly),
+        ([Some("--probe-user-namespaces"), _], Some(path)) => Ok(Task::ProbeUserNamespaces(path)),
+        ([Some("--run-dir"), _], Some(run_dir)) => Ok(Task::Monitor {
+            run_dir,
+            user_namespace: false,
         }),
-        (Some("--probe-user-namespaces"), None, None) => Ok(Task::ProbeUserNamespaces(path)),
+        ([Some("--run-dir"), _, Some("--user-namespace")], Some(run_dir)) => Ok(Task::Monitor {
+            run_dir,
+            user_namespace: true,
+        }),
         _ => Err(Error::Usage),
     }
 }
@@ -161,6 +167,10 @@ mod tests {
             parsed(&["--probe-user-namespaces", "/var/x"]).unwrap(),
             Task::ProbeUserNamespaces("/var/x".into())
         );
+        assert_eq!(
+            parsed(&["--probe-recursive-read-only"]).unwrap(),
+            Task::ProbeReadOnly
+        );
         for wrong in [
             [].as_slice(),
             &["--run-dir"],
@@ -170,6 +180,7 @@ mod tests {
             &["--probe-user-namespaces", "/a", "--user-namespace"],
             &["--probe-user-namespaces", "relative"],
             &["--root", "/run/x"],
+            &["--probe-recursive-read-only", "/a"],
         ] {
             assert!(matches!(parsed(wrong), Err(Error::Usage)), "{wrong:?}");
         }

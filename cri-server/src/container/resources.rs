@@ -6,7 +6,20 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 use skiff_cri::v1 as cri;
 use skiff_spec::report_resources;
 
-use super::view::Facts;
+use super::view::{ContainerView, Facts};
+
+/// The status of a container with the limits that hold now. An ended one's cgroup says nothing more
+/// than was asked for, if it is there at all.
+pub fn status(container: &ContainerView) -> cri::ContainerStatus {
+    let mut status = container.status();
+    if container.state.process().is_some() {
+        status.resources = Some(cri::ContainerResources {
+            linux: Some(held(&container.facts)),
+            windows: None,
+        });
+    }
+    status
+}
 
 /// The limits asked for, corrected by what the cgroup's files say now. Reading them takes no
 /// lock that a writer of limits holds for long, and a few microseconds each.

@@ -117,6 +117,14 @@ pub fn kernel(host: &Host) -> Vec<Finding> {
              user.max_user_namespaces above 0, and nothing mounted over files of /proc",
         ),
     });
+    findings.push(match &host.recursive_read_only {
+        Ok(()) => Finding::fine("read-only mounts", "with everything below them"),
+        Err(reason) => Finding::warning(
+            "read-only mounts",
+            reason.as_str(),
+            "volumes with recursiveReadOnly need mount_setattr (Linux 5.12)",
+        ),
+    });
     findings
 }
 

@@ -3,7 +3,7 @@
 //! The daemon probes once at its start and reports what works, not what should; `skiffctl check`
 //! shows the same facts with advice. Probes leave nothing behind.
 //!
-//! Map: [`Host`] the facts; [`kernel`], [`filesystem`] and [`cgroup`] how they are found;
+//! Map: [`Host`] the facts; [`kernel`], [`filesystem`], [`cgroup`] and [`trial`] how they are found;
 //! [`device`] and [`cdi`] device nodes; [`mount`] the host's mounts; [`check`] facts judged against
 //! what skiff needs.
 
@@ -14,7 +14,7 @@ pub mod device;
 pub mod filesystem;
 pub mod kernel;
 pub mod mount;
-pub mod user_namespace;
+pub mod trial;
 
 use std::path::Path;
 
@@ -23,6 +23,7 @@ use skiff_spec::{AppArmor, HostFeatures, SeLinux};
 use cgroup::Cgroups;
 use filesystem::Overlay;
 use kernel::Version;
+use trial::Trial;
 
 use crate::selinux;
 
@@ -39,6 +40,9 @@ pub struct Host {
     pub seccomp_actions: Vec<String>,
     /// Everything that pods with user namespaces take works; otherwise what does not, and why.
     pub user_namespaces: Result<(), String>,
+    /// Read-only mounts can be made so for everything below them: what the CRI calls
+    /// `recursive_read_only_mounts` of a runtime handler. Otherwise what does not work, and why.
+    pub recursive_read_only: Result<(), String>,
     /// The process's own capability bounding set.
     pub bounding: oci_spec::runtime::Capabilities,
     /// What SELinux can do.
@@ -46,12 +50,6 @@ pub struct Host {
     /// AppArmor is enabled.
     pub apparmor: bool,
 }
-
-/// `mount_setattr(2)`, with `AT_RECURSIVE` from its first day.
-const MOUNT_SETATTR: Version = Version {
-    major: 5,
-    minor: 12,
-};
 
 impl Host {
     /// Looks at the host.
@@ -62,23 +60,20 @@ impl Host {
             overlay: filesystem::overlay(),
             seccomp_actions: kernel::seccomp_actions(),
             user_namespaces: Err("it was not tried whether they work".into()),
+            recursive_read_only: Err("it was not tried whether they work".into()),
             bounding: kernel::bounding_set(),
             selinux: selinux::probe(),
             apparmor: kernel::apparmor(),
         }
     }
 
-    /// Tries user namespaces with the shim's program, for containers below `root`, which is made
-    /// later if it is not there.
-    pub fn try_user_namespaces(&mut self, shim: &Path, root: &Path) {
+    /// Tries with the shim's program what cannot be told by looking, for containers below `root`,
+    /// which is made later if it is not there.
+    pub fn try_out(&mut self, shim: &Path, root: &Path) {
         let there = root.ancestors().find(|path| path.is_dir());
-        self.user_namespaces = user_namespace::probe(shim, there.unwrap_or(Path::new("/")));
-    }
-
-    /// Read-only mounts can be made so for everything below them: what the CRI calls
-    /// `recursive_read_only_mounts` of a runtime handler.
-    pub fn recursive_read_only(&self) -> bool {
-        self.kernel >= MOUNT_SETATTR
+        let there = there.unwrap_or(Path::new("/"));
+        self.user_namespaces = trial::ask(shim, Trial::UserNamespaces(there));
+        self.recursive_read_only = trial::ask(shim, Trial::RecursiveReadOnly);
     }
 
     /// What containers' specifications depend on.
@@ -86,7 +81,7 @@ impl Host {
         let has = |f: fn(&Cgroups) -> bool| self.cgroups.as_ref().is_ok_and(f);
         HostFeatures {
             bounding: self.bounding.clone(),
-            recursive_read_only: self.recursive_read_only(),
+            recursive_read_only: self.recursive_read_only.is_ok(),
             swap_accounting: has(|cgroups| cgroups.swap_accounting),
             hugetlb: has(|cgroups| cgroups.has("hugetlb")),
             selinux: self.selinux.clone(),

@@ -9,7 +9,7 @@ use skiff_cri::v1 as cri;
 
 use super::state::State as PodState;
 use crate::container::state::Denied;
-use crate::container::{ContainerError, ContainerView, State};
+use crate::container::{ContainerError, ContainerView, State, resources};
 use crate::id::Id;
 use crate::selinux::PodLabels;
 use crate::shim::{Client, ShimError};
@@ -154,11 +154,13 @@ impl PodView {
     }
 
     /// The status of each container, the newest first: with evented PLEG a kubelet takes the first of
-    /// a name for the one that counts, and restarts it when that has ended.
+    /// a name for the one that counts, and restarts it when that has ended. Limits are those that the
+    /// cgroups have now.
     pub fn container_statuses(&self) -> Vec<cri::ContainerStatus> {
         let mut containers: Vec<_> = self.containers.values().collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.facts.created_at));
-        containers.into_iter().map(|one| one.status()).collect()
+        let statuses = containers.into_iter().map(|one| resources::status(one));
+        statuses.collect()
     }
 
     /// Without an address for a pod in the host's network: the kubelet knows the node's.

@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::json;
-use skiff_cri::v1::{
-    ContainerConfig, ContainerResources, ContainerStatusRequest, ContainerStatusResponse,
-};
+use skiff_cri::v1::{ContainerConfig, ContainerStatusRequest, ContainerStatusResponse};
 
 use super::{RpcError, find_container};
 use crate::container::record::ContainerRecord;
@@ -20,16 +18,8 @@ pub async fn handle(
     let found = find_container(daemon, &request.container_id).await?;
     let container = found.and_then(|(id, pod)| pod.view().containers.get(&id).cloned());
     let container = container.ok_or(RpcError::NoContainer(request.container_id))?;
-    let mut status = container.status();
-    // An ended container's cgroup says nothing more than was asked for, if it is there at all.
-    if container.state.process().is_some() {
-        status.resources = Some(ContainerResources {
-            linux: Some(resources::held(&container.facts)),
-            windows: None,
-        });
-    }
     Ok(ContainerStatusResponse {
-        status: Some(status),
+        status: Some(resources::status(&container)),
         info: if request.verbose {
             info(daemon, &container)
         } else {

@@ -17,6 +17,7 @@ mod lives;
 mod measure;
 mod outputs;
 mod pods;
+mod probes;
 #[allow(unsafe_code, reason = "an ioctl without a safe wrapper")]
 mod sys;
 mod updates;

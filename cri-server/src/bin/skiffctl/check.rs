@@ -14,7 +14,7 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let config = options.load()?;
     let own = std::env::current_exe().context("find the path of this program")?;
     let mut host = Host::probe();
-    host.try_user_namespaces(&config.runtime.shim.path(&own), &config.root);
+    host.try_out(&config.runtime.shim.path(&own), &config.root);
     let mut findings = check::kernel(&host);
     findings.push(check::selinux(&host.selinux, &config));
     findings.extend(check::files(&config, host.kernel, &own));

@@ -17,6 +17,7 @@ fn host() -> Host {
         }),
         seccomp_actions: vec!["errno".into()],
         user_namespaces: Ok(()),
+        recursive_read_only: Ok(()),
         bounding: [Capability::SysAdmin].into(),
         selinux: skiff_spec::SeLinux::Disabled,
         apparmor: false,
