@@ -17,6 +17,7 @@ mod external;
 mod image;
 mod kernel;
 mod layer;
+mod limits;
 mod log;
 mod network;
 mod record;
@@ -36,6 +37,7 @@ pub use external::runtime_words;
 pub use image::{auth_challenge, hosts_file, image_config, image_manifest, image_reference};
 pub use kernel::{cgroup_files, process_name};
 pub use layer::layer;
+pub use limits::limits_change;
 pub use log::container_log;
 pub use network::{cni_configuration, cni_record, cni_result};
 pub use record::{container_record, pod_record};
@@ -80,6 +82,7 @@ targets![
     image_manifest,
     image_reference,
     layer,
+    limits_change,
     pod_record,
     proc_usage,
     process_name,

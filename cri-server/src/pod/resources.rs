@@ -12,7 +12,7 @@ use super::task::{Answer, Done, PodTask};
 use crate::container::state::Denied;
 use crate::container::{ContainerError, ContainerView, State};
 use crate::id::Id;
-use crate::shim::ShimError;
+use crate::shim::{Client, ShimError};
 
 /// Changes of one container's limits, one at a time.
 #[derive(Default)]
@@ -54,8 +54,13 @@ impl PodTask {
             if answer.is_closed() {
                 continue;
             }
-            if let Err((error, answer)) = self.begin_update(id, change, answer) {
-                let _ = answer.send(Err(Arc::new(error)));
+            let planned = self.plan_update(id, &change);
+            let client = || self.client().map_err(|source| failed(id, source));
+            match planned.and_then(|update| Ok((update, client()?))) {
+                Ok((update, client)) => self.begin_update(id, (change, update), client, answer),
+                Err(error) => {
+                    let _ = answer.send(Err(Arc::new(error)));
+                }
             }
         }
     }
@@ -63,15 +68,10 @@ impl PodTask {
     fn begin_update(
         &mut self,
         id: &Id,
-        change: cri::LinuxContainerResources,
+        (change, update): (cri::LinuxContainerResources, Update),
+        client: Client,
         answer: Answer<(), ContainerError>,
-    ) -> Result<(), (ContainerError, Answer<(), ContainerError>)> {
-        let client = || self.client().map_err(|source| failed(id, source));
-        let planned = self.plan_update(id, &change);
-        let (update, client) = match planned.and_then(|update| Ok((update, client()?))) {
-            Ok(both) => both,
-            Err(error) => return Err((error, answer)),
-        };
+    ) {
         if let Some(slot) = self.containers.get_mut(id) {
             slot.updates.under_way = true;
         }
@@ -91,7 +91,6 @@ impl PodTask {
             };
             Done::Updated(id, updated)
         });
-        Ok(())
     }
 
     fn plan_update(

@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -82,6 +83,7 @@ pub fn here(attempt: &str) -> anyhow::Result<Outcome> {
         "chroot" => rustix::process::chroot(path)
             .map_err(Into::into)
             .map(nothing),
+        "connect" => UnixStream::connect(path).map(nothing),
         "hostname" => rustix::system::sethostname(path.as_bytes())
             .map_err(Into::into)
             .map(nothing),
@@ -224,6 +226,7 @@ fn errno(error: &io::Error) -> String {
         libc::ENOSPC => "ENOSPC",
         libc::EROFS => "EROFS",
         libc::ENOSYS => "ENOSYS",
+        libc::ECONNREFUSED => "ECONNREFUSED",
         libc::ELOOP => "ELOOP",
         libc::ENOKEY => "ENOKEY",
         libc::EOVERFLOW => "EOVERFLOW",

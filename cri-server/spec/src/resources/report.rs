@@ -3,8 +3,6 @@
 //! A value that still is what was made of the request's is reported as the request had it: several
 //! shares make one weight, and the kernel rounds sizes to pages.
 
-use std::collections::BTreeSet;
-
 use super::SWAP;
 use super::weight::{shares_of_weight, weight_of_shares};
 use crate::cri::LinuxContainerResources;
@@ -44,7 +42,7 @@ pub fn report_resources(
     ] {
         if !list.is_empty()
             && let Some(is) = read(file)
-            && numbers(&is) != numbers(list)
+            && ranges(&is) != ranges(list)
         {
             *list = is;
         }
@@ -100,15 +98,24 @@ fn unlimited(asked: i64) -> i64 {
     if asked > 0 { -1 } else { asked }
 }
 
-/// The numbers in a list such as `0-3,7`.
-fn numbers(list: &str) -> BTreeSet<u32> {
-    list.split(',')
-        .filter_map(|part| {
-            let (first, last) = part.split_once('-').unwrap_or((part, part));
-            Some(first.trim().parse().ok()?..=last.trim().parse().ok()?)
-        })
-        .flatten()
-        .collect()
+/// The numbers in a list such as `0-3,7`, as ranges from the first to the last of each: in order, and with
+/// others between them. What is no range is left out.
+fn ranges(list: &str) -> Vec<(u32, u32)> {
+    let parts = list.split(',').filter_map(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
+        (first <= last).then_some((first, last))
+    });
+    let mut parts: Vec<(u32, u32)> = parts.collect();
+    parts.sort_unstable();
+    parts.dedup_by(|next, before| {
+        let joined = next.0 <= before.1.saturating_add(1);
+        if joined {
+            before.1 = before.1.max(next.1);
+        }
+        joined
+    });
+    parts
 }
 
 #[cfg(test)]
@@ -145,6 +152,14 @@ mod tests {
             _ => return None,
         };
         Some(text.into())
+    }
+
+    #[test]
+    fn lists_are_equal_by_their_numbers_however_many_those_are() {
+        assert_eq!(ranges("7,0-2,3,9-8,x"), [(0, 3), (7, 7)]);
+        assert_eq!(ranges("1-5,2-3"), ranges("1,2,3-5"));
+        assert_eq!(ranges("0-4294967295,5"), [(0, u32::MAX)]);
+        assert_eq!(ranges("\n"), []);
     }
 
     #[test]

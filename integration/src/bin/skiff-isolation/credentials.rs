@@ -235,3 +235,45 @@ pub(crate) async fn no_new_privileges(lab: &mut Lab) -> anyhow::Result<()> {
     }
     Ok(())
 }
+
+/// `struct vfs_cap_data` of linux/capability.h, revision 2: what `setcap cap_sys_chroot=ep` writes.
+fn with_chroot() -> Vec<u8> {
+    const REVISION_2_EFFECTIVE: u32 = 0x0200_0001;
+    const SYS_CHROOT: u32 = 1 << 18;
+    let words = [REVISION_2_EFFECTIVE, SYS_CHROOT, 0, 0, 0];
+    words.iter().flat_map(|word| word.to_le_bytes()).collect()
+}
+
+/// A user that is not root gets what a file's capabilities give and the bounding set has, as
+/// ingress-nginx does with everything dropped but two. With no_new_privs a process without them gets
+/// none; what is started by the runtime was given them, and keeps them.
+pub(crate) async fn file_capabilities(lab: &mut Lab) -> anyhow::Result<()> {
+    let volume = "/var/isolation-capable";
+    std::fs::create_dir_all(volume)?;
+    let program = format!("{volume}/program");
+    std::fs::copy("/usr/local/bin/skiff-probe", &program)?;
+    let attributes = rustix::fs::XattrFlags::empty();
+    let capable = with_chroot();
+    rustix::fs::setxattr(&program, "security.capability", &capable, attributes)
+        .with_context(|| format!("give {program} a capability"))?;
+    for (no_new_privs, by_a_shell) in [(false, "ok"), (true, "EPERM")] {
+        let add = ["NET_BIND_SERVICE", "SYS_CHROOT"];
+        let mut shape = with_capabilities("file-capabilities", &add, &["ALL"], &[]);
+        shape.security().run_as_user = number(101);
+        shape.security().no_new_privs = no_new_privs;
+        shape.mount(volume, "/volume");
+        lab.look(shape, async |inside| {
+            same("without", inside.report.capabilities("CapEff"), Some(0))?;
+            let shell = ["sh", "-c", "/volume/program try chroot=/tmp; true"];
+            let direct = ["/volume/program", "try", "chroot=/tmp"];
+            for (command, expected) in [(&shell[..], by_a_shell), (&direct, "ok")] {
+                let outcome = inside.run(command).await?;
+                let name = format!("{command:?}, no_new_privs {no_new_privs}");
+                same(&name, outcome.trim(), expected)?;
+            }
+            Ok(())
+        })
+        .await?;
+    }
+    Ok(())
+}

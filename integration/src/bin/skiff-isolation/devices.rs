@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::Context;
+use anyhow::{Context, ensure};
 use skiff_cri::v1::{Capability, CdiDevice, Device};
 
 use crate::lab::{Lab, Shape, same};
@@ -125,4 +125,31 @@ pub(crate) async fn cdi(lab: &mut Lab) -> anyhow::Result<()> {
         .cdi_devices
         .push(device("lab.skiff/thing=two"));
     lab.refuses(shape, &["lab.skiff/thing=two"]).await
+}
+
+/// A raw block volume: the disk is a node at the path that the pod gave it, with the rights it was
+/// given.
+pub(crate) async fn a_raw_block_volume(lab: &mut Lab) -> anyhow::Result<()> {
+    let disks = fs::read_dir("/sys/class/block")?;
+    let disk = disks
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .find(|name| fs::exists(format!("/dev/{name}")).unwrap_or(false));
+    let disk = disk.context("no block device on this node")?;
+    let numbers = fs::read_to_string(format!("/sys/class/block/{disk}/dev"))?;
+    let mut shape = Shape::new("raw-block");
+    shape.container.devices.push(Device {
+        container_path: "/dev/block".to_owned(),
+        host_path: format!("/dev/{disk}"),
+        permissions: "r".to_owned(),
+    });
+    lab.look(shape, async |inside| {
+        inside
+            .outcomes(&[("open=/dev/block", "ok"), ("write=/dev/block:x", "EPERM")])
+            .await?;
+        let outcomes = inside.attempt(&["stat=/dev/block"]).await?;
+        let outcome = outcomes.get("stat=/dev/block").context("no outcome")?;
+        ensure!(outcome.starts_with("ok: 6"), "no block device: {outcome}");
+        same("numbers", outcome.rsplit(' ').next(), Some(numbers.trim()))
+    })
+    .await
 }

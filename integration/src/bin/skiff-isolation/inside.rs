@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
-use skiff_cri::v1::{ContainerState, LinuxContainerResources, UpdateContainerResourcesRequest};
+use skiff_cri::v1::{
+    ContainerState, ContainerStatusRequest, LinuxContainerResources,
+    UpdateContainerResourcesRequest,
+};
 use skiff_probe::report::Report;
 use tonic::Status;
 
@@ -103,6 +106,18 @@ impl Inside<'_> {
         shape.container.log_path = format!("{name}.log");
         change(&mut shape);
         self.lab.start(&self.pod_id, &shape).await
+    }
+
+    /// What the verbose status of a container of this runtime has.
+    pub(crate) async fn info(&mut self, id: &str) -> anyhow::Result<serde_json::Value> {
+        let request = ContainerStatusRequest {
+            container_id: id.to_owned(),
+            verbose: true,
+        };
+        let answer = self.lab.cri.runtime.container_status(request).await?;
+        let info = answer.into_inner().info;
+        let info = info.get("info").context("no verbose information")?;
+        Ok(serde_json::from_str(info)?)
     }
 
     /// UpdateContainerResources.

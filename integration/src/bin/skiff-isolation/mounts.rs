@@ -251,3 +251,35 @@ pub(crate) async fn a_link_at_the_mount_point(lab: &mut Lab) -> anyhow::Result<(
         0,
     )
 }
+
+/// A directory of the host with a socket in it, as the kubelet's pod-resources is mounted: whoever is in
+/// the container talks to who listens outside, also after a restart of that. Nobody but the kubelet
+/// changes owners of a volume.
+pub(crate) async fn a_socket_of_the_host(lab: &mut Lab) -> anyhow::Result<()> {
+    let volume = "/var/isolation-socket";
+    let _ = fs::remove_dir_all(volume);
+    directory(volume)?;
+    std::os::unix::fs::chown(volume, Some(1234), Some(1235))?;
+    let socket = format!("{volume}/agent.sock");
+    let first = std::os::unix::net::UnixListener::bind(&socket)?;
+    let mut shape = Shape::new("socket");
+    shape.mount(volume, "/pod-resources").readonly = true;
+    lab.look(shape, async |inside| {
+        let connect = "connect=/pod-resources/agent.sock";
+        inside.outcomes(&[(connect, "ok")]).await?;
+        drop(first);
+        inside.outcomes(&[(connect, "ECONNREFUSED")]).await?;
+        fs::remove_file(&socket)?;
+        let _second = std::os::unix::net::UnixListener::bind(&socket)?;
+        inside.outcomes(&[(connect, "ok")]).await?;
+        let owners = inside.attempt(&["stat=/pod-resources"]).await?;
+        ensure!(
+            owners
+                .values()
+                .all(|outcome| outcome.contains(" 1234 1235 ")),
+            "{owners:?}"
+        );
+        Ok(())
+    })
+    .await
+}

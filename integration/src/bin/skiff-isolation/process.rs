@@ -322,3 +322,30 @@ pub(crate) async fn exec_inherits_all_of_it(lab: &mut Lab) -> anyhow::Result<()>
     })
     .await
 }
+
+/// What node agents do: privileged, in the host's network and PID namespace, a container finds
+/// another pod's processes and reads their files.
+pub(crate) async fn a_node_agent(lab: &mut Lab) -> anyhow::Result<()> {
+    lab.look(Shape::new("looked-at"), async |inside| {
+        inside.outcomes(&[("create=/only-here", "ok")]).await?;
+        let status = inside.info(&inside.id.clone()).await?;
+        let pid = status["pid"].as_u64().context("no pid in the status")?;
+        let mut agent = Shape::new("agent");
+        agent.pod.hostname.clear();
+        let pod = agent.pod_linux().security_context.get_or_insert_default();
+        pod.privileged = true;
+        let options = pod.namespace_options.get_or_insert_default();
+        let node = i32::from(NamespaceMode::Node);
+        (options.network, options.pid) = (node, node);
+        let options = options.clone();
+        agent.security().privileged = true;
+        agent.security().namespace_options = Some(options);
+        let file = format!("stat=/proc/{pid}/root/only-here");
+        let namespace = format!("list=/proc/{pid}/ns");
+        let check = async |inside: &mut Inside<'_>| {
+            inside.outcomes(&[(&file, "ok"), (&namespace, "ok")]).await
+        };
+        inside.lab.look(agent, check).await
+    })
+    .await
+}

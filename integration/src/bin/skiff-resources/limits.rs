@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use anyhow::ensure;
+use anyhow::{Context, ensure};
 use skiff_cri::v1::LinuxContainerResources;
 use skiff_integration::client;
 
@@ -114,4 +114,28 @@ pub(crate) async fn the_status_says_what_the_files_say(lab: &mut Lab) -> anyhow:
     ensure!(now.cpu_shares == 1024 && now.cpu_quota == -1, "{now:?}");
     ensure!(now.unified == burstable().unified, "{now:?}");
     Ok(())
+}
+
+/// Kinds of limits that no typed field has: bursts, idle processors, traffic with a disk.
+pub(crate) async fn burst_idle_and_disk(lab: &mut Lab) -> anyhow::Result<()> {
+    let mut request = unified(&[("cpu.max.burst", "20000")]);
+    (request.cpu_quota, request.cpu_period) = (50_000, 100_000);
+    let disks = fs::read_dir("/sys/class/block")?.flatten();
+    let disk = disks
+        .map(|entry| entry.path())
+        .find(|path| !path.join("partition").exists() && path.join("device").exists());
+    let disk = disk.context("no disk on this node")?;
+    let disk = crate::lab::read(&disk.join("dev"))?;
+    let bytes = format!("{disk} rbps=1048576 wbps=max riops=max wiops=max");
+    request.unified.insert("io.max".to_owned(), bytes.clone());
+    let made = lab.create("sleep 3600", request).await?;
+    made.holds(&[
+        ("cpu.max.burst", "20000"),
+        ("cpu.max", "50000 100000"),
+        ("io.max", &bytes),
+    ])?;
+    let made = lab
+        .create("sleep 3600", unified(&[("cpu.idle", "1")]))
+        .await?;
+    made.holds(&[("cpu.idle", "1")])
 }

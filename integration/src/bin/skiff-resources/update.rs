@@ -2,9 +2,14 @@
 
 use std::fs;
 use std::path::Path;
+use std::pin::pin;
 
 use anyhow::{Context, ensure};
-use skiff_cri::v1::{LinuxContainerResources, UpdatePodSandboxResourcesRequest};
+use skiff_cri::v1::{
+    LinuxContainerResources, NamespaceMode, UpdateContainerResourcesRequest,
+    UpdatePodSandboxResourcesRequest,
+};
+use skiff_integration::{client, process};
 use tonic::Code;
 
 use crate::lab::{Lab, MIB, memory, read, refused, unified};
@@ -223,8 +228,20 @@ pub(crate) async fn the_pods_cgroup_is_the_kubelets(lab: &mut Lab) -> anyhow::Re
         .collect()
     };
     let before = state()?;
-    let pod = lab.pod("/kubepods/pod1");
-    let made = lab.create_in(&pod, "sleep 3600", memory(64 * MIB)).await?;
+    let mut pod = lab.pod("/kubepods/pod1");
+    // an init of a shared PID namespace would be one more process
+    let security = pod
+        .linux
+        .get_or_insert_default()
+        .security_context
+        .get_or_insert_default();
+    security
+        .namespace_options
+        .get_or_insert_default()
+        .set_pid(NamespaceMode::Container);
+    let made = lab
+        .create_in(&pod, "exec sleep 3600", memory(64 * MIB))
+        .await?;
     ensure!(
         made.cgroup.starts_with(&own),
         "it is in {}",
@@ -245,5 +262,102 @@ pub(crate) async fn the_pods_cgroup_is_the_kubelets(lab: &mut Lab) -> anyhow::Re
         ..request
     };
     let answer = lab.cri.runtime.update_pod_sandbox_resources(unknown).await;
-    refused(answer, Code::NotFound, &["pod"])
+    refused(answer, Code::NotFound, &["pod"])?;
+    // Of the pod's limit of processes only the container's own count: its monitor is elsewhere.
+    lab.cri.start(&made.id).await?;
+    let counted = read(&own.join("pids.current"))?;
+    ensure!(counted == "1", "{counted} processes in the pod's cgroup");
+    for shim in process::running("skiff-shim") {
+        let cgroup = read(Path::new(&format!("/proc/{shim}/cgroup")))?;
+        ensure!(!cgroup.contains("kubepods"), "a shim is in {cgroup}");
+    }
+    lab.cri.discard_pod(&made.pod).await?;
+    ensure!(state()? == before, "the pod's cgroup was written to");
+    let below = fs::read_dir(&own)?.flatten();
+    let below: Vec<_> = below.filter(|entry| entry.path().is_dir()).collect();
+    ensure!(below.is_empty(), "left in the pod's cgroup: {below:?}");
+    Ok(())
+}
+
+/// Of two changes at once one is refused by the kernel after it has written some: what the other has
+/// written stays, whichever comes first.
+pub(crate) async fn two_at_once(lab: &mut Lab) -> anyhow::Result<()> {
+    let made = lab.run("sleep 3600", memory(64 * MIB)).await?;
+    for round in 1..=10 {
+        let good = LinuxContainerResources {
+            cpu_shares: 1000 + round,
+            cpu_quota: 10_000 * round,
+            ..memory((64 + round) * MIB)
+        };
+        let bad = LinuxContainerResources {
+            cpu_shares: 2,
+            cpu_quota: 5_000,
+            unified: unified(&[("pids.max", "many")]).unified,
+            ..memory(256 * MIB)
+        };
+        let request = |resources| UpdateContainerResourcesRequest {
+            container_id: made.id.clone(),
+            linux: Some(resources),
+            ..Default::default()
+        };
+        let (mut one, mut other) = (lab.cri.runtime.clone(), lab.cri.runtime.clone());
+        let (first, second) = match round % 2 {
+            0 => (good.clone(), bad),
+            _ => (bad, good.clone()),
+        };
+        let answers = tokio::join!(
+            one.update_container_resources(request(first)),
+            other.update_container_resources(request(second)),
+        );
+        let refusals = [answers.0.err(), answers.1.err()];
+        let refused = refusals.iter().flatten().count();
+        ensure!(refused == 1, "refused: {refusals:?}");
+        made.holds(&[
+            ("cpu.max", &format!("{} 100000", 10_000 * round)),
+            ("memory.max", &((64 + round) * MIB).to_string()),
+            ("pids.max", "max"),
+        ])?;
+        let now = lab.reported(&made.id).await?;
+        ensure!(now.cpu_shares == good.cpu_shares, "round {round}: {now:?}");
+    }
+    Ok(())
+}
+
+/// While the kernel takes much memory to swap for a lower limit, the pod's other calls are answered.
+pub(crate) async fn others_do_not_wait_for_a_reclaim(lab: &mut Lab) -> anyhow::Result<()> {
+    // dd has read all of it and cannot write
+    let script = "mkfifo /p; sleep 3600 </p & exec dd if=/dev/zero of=/p bs=160M count=1";
+    let mut limits = memory(512 * MIB);
+    limits.unified = unified(&[("memory.swap.max", "201326592")]).unified;
+    let pod = lab.pod("");
+    let made = lab.create_in(&pod, script, limits).await?;
+    lab.cri.start(&made.id).await?;
+    let beside = client::container("beside", &["sleep", "3600"], &pod);
+    let beside = lab.cri.create(&made.pod, &beside, &pod).await?;
+    lab.cri.start(&beside).await?;
+    made.uses("memory.current", 160 << 20).await?;
+    let request = UpdateContainerResourcesRequest {
+        container_id: made.id.clone(),
+        linux: Some(memory(16 * MIB)),
+        ..Default::default()
+    };
+    let mut runtime = lab.cri.runtime.clone();
+    let mut change = pin!(runtime.update_container_resources(request));
+    let mut execs = 0;
+    loop {
+        let exec = lab.cri.exec(&beside, &["true"], 60);
+        let answer = tokio::select! {
+            biased;
+            answer = &mut change => {
+                answer.context("UpdateContainerResources")?;
+                break;
+            }
+            answer = exec => answer,
+        };
+        ensure!(answer?.exit_code == 0);
+        execs += 1;
+    }
+    made.holds(&[("memory.max", "16777216"), ("memory.high", "max")])?;
+    ensure!(execs > 0, "no exec was answered before the change");
+    Ok(())
 }
