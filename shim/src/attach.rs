@@ -5,8 +5,8 @@
 //! into the container's stdin, one buffer of it at a time, so that a container that does not read
 //! holds up the client and nothing else.
 //!
-//! A session ends with the container, and when the client neither types nor sees anything any more:
-//! one that has no more to type still sees what is said.
+//! A session ends with the container, when the client has closed all pipes of output that it had, and
+//! when one without has no more to type. One that has no more to type still sees what is said.
 
 use std::os::fd::{AsFd, OwnedFd};
 

@@ -1,6 +1,5 @@
 //! What happens to containers: carries out what their state machine says.
 
-use std::fs::File;
 use std::time::{Duration, Instant};
 
 use skiff_runtime::{Progress, Timing, cgroup};
@@ -44,10 +43,7 @@ impl Shim {
         match action {
             Action::AnswerCreate => self.answer_create(key),
             Action::LetGo => self.let_go(key),
-            Action::AnswerStart => {
-                self.answer_start(key, None);
-                self.keep_mounts(key);
-            }
+            Action::AnswerStart => self.answer_start(key, None),
             Action::KillAll => self.kill_all(key),
             Action::Conclude => self.conclude(key),
             Action::Remove if self.is_outside(key) => self.delete_outside(key),
@@ -188,15 +184,6 @@ impl Shim {
         }
     }
 
-    /// Keeps a running container's mounts until its end has been told.
-    fn keep_mounts(&mut self, key: Key) {
-        if let Some(container) = self.containers.get_mut(&key) {
-            let namespace = format!("/proc/{}/ns/mnt", container.process.pid());
-            // Without it the end is told a little later.
-            container.mounts = File::open(namespace).ok();
-        }
-    }
-
     /// Kills everything in a container's cgroup, and its first process wherever it is.
     fn kill_all(&mut self, key: Key) {
         let Some(container) = self.containers.get_mut(&key) else {
@@ -251,9 +238,6 @@ impl Shim {
         self.write_record(key, Instant::now());
         self.answer_start(key, failure);
         self.peers.tell(&self.poll, &Event::Exited(record));
-        if let Some(container) = self.containers.get_mut(&key) {
-            container.mounts = None;
-        }
     }
 
     /// Writes the exit record if that is still to be done. A record that cannot be written now

@@ -10,12 +10,12 @@
 //! processors, 0.1 ms and more, so those that have done their service are only collected here:
 //! whoever started this closes them when nobody waits.
 
-use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Gid, Uid, chown};
+use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags, MoveMountFlags,
     OpenTreeFlags, fsconfig_create, fsconfig_set_fd, fsconfig_set_flag, fsmount, fsopen,
@@ -47,7 +47,7 @@ pub(super) fn overlay(
             "an overlay of mapped layers takes Linux 6.8 or later",
         )),
     };
-    let detached = |layers: &[OwnedFd]| detached(layers, upper, work, label);
+    let detached = |fs: OwnedFd| detached(fs.as_fd(), upper, work, label);
     made(lower, user, served, detached, staged)
 }
 
@@ -60,8 +60,8 @@ pub(crate) fn read_only(
     served: &mut Vec<OwnedFd>,
     plain: impl FnOnce() -> Result<OwnedFd, Error>,
 ) -> Result<OwnedFd, Error> {
-    let detached = |layers: &[OwnedFd]| {
-        let fs = start(layers, label)?;
+    let detached = |fs: OwnedFd| {
+        label.configure(fs.as_fd())?;
         let doing = || "make an overlay of mapped layers";
         fsconfig_create(&fs).doing(doing)?;
         let attributes = MountAttrFlags::MOUNT_ATTR_RDONLY;
@@ -77,7 +77,7 @@ fn made(
     lower: &[PathBuf],
     user: &UserNamespace,
     served: &mut Vec<OwnedFd>,
-    detached: impl FnOnce(&[OwnedFd]) -> Result<OwnedFd, Error>,
+    detached: impl FnOnce(OwnedFd) -> Result<OwnedFd, Error>,
     staged: impl FnOnce() -> Result<OwnedFd, Error>,
 ) -> Result<OwnedFd, Error> {
     if lower.is_empty() {
@@ -87,21 +87,15 @@ fn made(
         ));
     }
     let layers = layers(lower, user)?;
-    let made = match detached(&layers) {
-        Err(Error::System { source, .. }) if takes_no_detached(&source) => shm::elsewhere(|| {
+    let made = match start(&layers)? {
+        Some(fs) => detached(fs),
+        None => shm::elsewhere(|| {
             stage(&layers, lower)?;
             staged()
         }),
-        done => done,
     };
     served.extend(layers);
     made
-}
-
-/// What an older kernel answers: before Linux 6.13 a layer cannot be a descriptor, before 6.15 not
-/// one of a detached mount.
-fn takes_no_detached(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EBADF | libc::EINVAL))
 }
 
 /// Detached mounts of layers, mapped.
@@ -145,33 +139,36 @@ fn give(lower: &[PathBuf], upper: &Path, user: &UserNamespace) -> Result<(), Err
     chown(upper, uid, gid).doing(|| format!("give {} to the container", upper.display()))
 }
 
-/// An overlay to be, with its lower layers.
-fn start(layers: &[OwnedFd], label: MountLabel<'_>) -> Result<OwnedFd, Error> {
+/// An overlay to be, with its lower layers; `None`: this kernel takes none of detached mounts, and
+/// before 6.13 none by descriptor.
+fn start(layers: &[OwnedFd]) -> Result<Option<OwnedFd>, Error> {
     let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC).doing(|| "open file system overlay")?;
-    label.configure(fs.as_fd())?;
     for layer in layers {
-        fsconfig_set_fd(&fs, "lowerdir+", layer).doing(|| "overlay: add a mapped layer")?;
+        match fsconfig_set_fd(&fs, "lowerdir+", layer) {
+            Err(Errno::BADF | Errno::INVAL) => return Ok(None),
+            done => done.doing(|| "overlay: add a mapped layer")?,
+        }
     }
-    Ok(fs)
+    Ok(Some(fs))
 }
 
 /// The overlay of layers that are attached nowhere.
 fn detached(
-    layers: &[OwnedFd],
+    fs: BorrowedFd<'_>,
     upper: &Path,
     work: &Path,
     label: MountLabel<'_>,
 ) -> Result<OwnedFd, Error> {
-    let fs = start(layers, label)?;
-    fsconfig_set_flag(&fs, super::VOLATILE).doing(|| "overlay: set volatile")?;
+    label.configure(fs)?;
+    fsconfig_set_flag(fs, super::VOLATILE).doing(|| "overlay: set volatile")?;
     let mut opened = Vec::new();
-    super::set_path(fs.as_fd(), "upperdir", upper, &mut opened)?;
-    super::set_path(fs.as_fd(), "workdir", work, &mut opened)?;
-    fsconfig_create(&fs).map_err(|e| {
+    super::set_path(fs, "upperdir", upper, &mut opened)?;
+    super::set_path(fs, "workdir", work, &mut opened)?;
+    fsconfig_create(fs).map_err(|e| {
         let what = format!("make the overlay on {}", upper.display());
-        Error::system(super::explained(fs.as_fd(), what), e)
+        Error::system(super::explained(fs, what), e)
     })?;
-    fsmount(&fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
+    fsmount(fs, FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::empty())
         .doing(|| format!("mount the overlay on {}", upper.display()))
 }
 

@@ -71,8 +71,12 @@ impl Shim {
         let Some(container) = self.containers.get_mut(&session.container) else {
             return;
         };
-        container.output.views().hung_up(&self.poll, key, stream);
-        self.end_if_idle(key);
+        let views = container.output.views();
+        views.hung_up(&self.poll, key, stream);
+        // Who has closed all of them has gone, and what it has typed may wait for ever.
+        if !views.has(key) {
+            self.end_session(key);
+        }
     }
 
     /// Ends a session whose client neither types nor sees anything any more.

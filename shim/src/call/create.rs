@@ -81,7 +81,6 @@ impl Shim {
             started_at: 0,
             let_go: None,
             exec_took: None,
-            mounts: None,
             ended: None,
             failure: None,
             exit: None,

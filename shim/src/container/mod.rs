@@ -4,7 +4,6 @@ mod account;
 mod output;
 mod state;
 
-use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
@@ -63,9 +62,6 @@ pub(crate) struct Container {
     pub(crate) let_go: Option<Instant>,
     /// How long that took it.
     pub(crate) exec_took: Option<Duration>,
-    /// Its mount namespace while it runs: with the last process alone, the kernel would take all
-    /// mounts down before anyone hears of the end.
-    pub(crate) mounts: Option<File>,
     /// How the first process ended; `None` until it is reaped.
     pub(crate) ended: Option<Ended>,
     /// Why the child gave up.

@@ -87,7 +87,6 @@ impl Shim {
             exit: None,
             let_go: None,
             exec_took: None,
-            mounts: None,
             creator: Some(asker),
             starter: None,
             removers: Vec::new(),

@@ -167,6 +167,28 @@ fn a_client_whose_input_has_ended_sees_what_is_said_later() {
     shim.shutdown();
 }
 
+/// Its session lasted until the container ended: what it had typed was still to be read.
+#[test]
+fn a_client_that_typed_to_nobody_and_went_leaves_nothing() {
+    needs_a_lab!();
+    let (scene, mut shim) = (Scene::new(), Shim::pod());
+    let mut create = scene.container(shim.pid, "c", &["sleep", "1000"]);
+    create.stdin = true;
+    shim.daemon.run(create);
+    let mut client = Client::attach(&mut shim.daemon, "c", true);
+    // More than the container's pipe and the client's hold together.
+    let typing = client.stdin.as_ref().unwrap();
+    rustix::io::ioctl_fionbio(typing, true).unwrap();
+    for _ in 0..100 {
+        while rustix::io::write(typing, &[b'x'; 4096]).is_ok() {}
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    client.stdin = None;
+    drop(std::mem::replace(&mut client.stdout, pipe().0.into()));
+    is_done(&mut shim.daemon, &client);
+    shim.shutdown();
+}
+
 #[test]
 fn what_is_said_at_the_very_end_is_seen() {
     needs_a_lab!();
