@@ -127,8 +127,8 @@ fn refuse_system(path: &Path) -> Result<(), RelabelError> {
     let is_within = |of: &&str| path.starts_with(of);
     let is_one = |of: &&str| path == Path::new(of);
     if is_home
-        || OF_THE_SYSTEM.iter().any(|of| is_one(&of))
-        || WHOLLY_OF_THE_SYSTEM.iter().any(|of| is_within(&of))
+        || OF_THE_SYSTEM.iter().any(|of| is_one(of))
+        || WHOLLY_OF_THE_SYSTEM.iter().any(|of| is_within(of))
     {
         return Err(RelabelError::System(path.into()));
     }

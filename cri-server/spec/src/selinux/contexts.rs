@@ -59,12 +59,12 @@ pub fn policy_name(text: &str) -> Option<&str> {
 }
 
 fn value<'a>(text: &'a str, key: &str) -> Option<&'a str> {
-    let lines = text.lines().filter_map(|line| {
+    let mut lines = text.lines().filter_map(|line| {
         let line = line.split('#').next().unwrap_or_default();
         let (name, value) = line.split_once('=')?;
         (name.trim() == key).then(|| value.trim().trim_matches('"'))
     });
-    lines.last()
+    lines.next_back()
 }
 
 #[cfg(test)]
