@@ -126,10 +126,7 @@ fn refuse_system(path: &Path) -> Result<(), RelabelError> {
     let is_home = path.parent() == Some(Path::new("/home"));
     let is_within = |of: &&str| path.starts_with(of);
     let is_one = |of: &&str| path == Path::new(of);
-    if is_home
-        || OF_THE_SYSTEM.iter().any(|of| is_one(of))
-        || WHOLLY_OF_THE_SYSTEM.iter().any(|of| is_within(of))
-    {
+    if is_home || OF_THE_SYSTEM.iter().any(is_one) || WHOLLY_OF_THE_SYSTEM.iter().any(is_within) {
         return Err(RelabelError::System(path.into()));
     }
     Ok(())
