@@ -43,10 +43,10 @@ pub enum ContainerError {
         /// The volume, as the request names it.
         volume: PathBuf,
         /// The label.
-        label: String,
+        label: Box<str>,
         /// Why not.
         #[source]
-        source: RelabelError,
+        source: Box<RelabelError>,
     },
     /// The handler of its pod makes no containers for it.
     #[error("create container {name}: the runtime handler {handler:?} of pod {pod} {why}")]

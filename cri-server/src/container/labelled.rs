@@ -59,8 +59,8 @@ impl Labelled {
                 relabel(&volume, &label).map_err(|source| ContainerError::Label {
                     name: name.clone(),
                     volume,
-                    label: label.clone(),
-                    source,
+                    label: label.as_str().into(),
+                    source: Box::new(source),
                 })
             })
         });

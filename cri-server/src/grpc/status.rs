@@ -92,10 +92,9 @@ fn pod(error: &PodError) -> Code {
 fn container(error: &ContainerError) -> Code {
     match error {
         ContainerError::Spec { source, .. } => spec(source),
-        ContainerError::Label {
-            source: RelabelError::System(_),
-            ..
-        } => Code::InvalidArgument,
+        ContainerError::Label { source, .. } if matches!(**source, RelabelError::System(_)) => {
+            Code::InvalidArgument
+        }
         ContainerError::Exists { .. } => Code::AlreadyExists,
         ContainerError::NoImage { .. } => Code::NotFound,
         ContainerError::ImageVolume { .. } | ContainerError::Signature { .. } => Code::Unknown,
