@@ -176,7 +176,6 @@ async fn main() -> anyhow::Result<()> {
         "memoryReservationPolicy": "TieredReservation",
         "containerLogMaxSize": "16Ki",
         "containerLogMonitorInterval": "3s",
-        "localStorageCapacityIsolation": options.cluster,
         "volumeStatsAggPeriod": "10s",
     });
     let mut report = Report::open()?;
