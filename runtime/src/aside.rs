@@ -4,12 +4,14 @@
 //! child of the next clone3, see `sys::clone`). So such work goes to a copy of the caller, which
 //! answers with bytes and ends; the caller reaps it with all its children, and then reads them.
 //!
-//! What must hold: the copy has no descriptor of the caller's, which others wait to see closed.
+//! What must hold: the copy has no descriptor of the caller's, which others wait to see closed. It
+//! does not outlive the caller: what it works on is looked after by nobody then, and may be removed.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::io::{Errno, retry_on_intr};
 use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, Signal, getpid, getppid, set_parent_process_death_signal};
 
 use crate::error::Doing;
 use crate::namespace::Namespaces;
@@ -32,8 +34,12 @@ impl Aside {
     pub fn begin(work: impl FnOnce() -> Vec<u8>) -> Result<Self, Error> {
         let flags = PipeFlags::CLOEXEC | PipeFlags::NONBLOCK;
         let (answer, tell) = pipe_with(flags).doing(|| "make a pipe")?;
+        let caller = getpid();
         let child = sys::clone::clone3(Namespaces::empty(), None, || {
             sys::process::reset_signals();
+            if !ends_with(caller) {
+                sys::process::exit(1);
+            }
             if sys::fd::close_all_but(0, &mut [tell.as_raw_fd()]).is_err() {
                 sys::process::exit(1);
             }
@@ -71,4 +77,9 @@ impl Aside {
         said.truncate(length);
         Ok(said)
     }
+}
+
+/// Has the calling process killed when its parent ends. False when that has happened.
+fn ends_with(parent: Pid) -> bool {
+    set_parent_process_death_signal(Some(Signal::KILL)).is_ok() && getppid() == Some(parent)
 }

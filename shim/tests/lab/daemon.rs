@@ -18,7 +18,7 @@ use skiff_shim_proto::message::{
 use skiff_shim_proto::record::ExitRecord;
 
 /// How long anything may take before a test fails. The slowest lab is slow.
-const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A connection to a shim.
 pub(crate) struct Daemon {
