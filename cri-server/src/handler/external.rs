@@ -16,6 +16,9 @@ use super::Features;
 
 /// How long a runtime may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long anybody waits for it to be known. Longer, because one that takes too long is ended first; and
+/// limited, because it may not end, or not even begin: a program on a file system that does not answer.
+const AT_MOST: Duration = PATIENCE.saturating_add(Duration::from_secs(1));
 /// How often it is looked whether it has.
 const LOOK: Duration = Duration::from_millis(2);
 /// Most bytes of an answer; a pipe holds as many.
@@ -37,12 +40,15 @@ struct Linux {
 
 /// What a handler can do: known, or asked of its runtime.
 #[derive(Debug, Clone)]
-pub struct Promise(watch::Receiver<Option<Features>>);
+pub struct Promise {
+    features: watch::Receiver<Option<Features>>,
+    asked: Instant,
+}
 
 impl Promise {
     /// Known already.
     pub fn kept(features: Features) -> Self {
-        Self(watch::channel(Some(features)).1)
+        Self::new(watch::channel(Some(features)).1)
     }
 
     /// Asks the runtime at `path` of handler `name`, where skiff itself can do `own`. One that
@@ -67,21 +73,36 @@ impl Promise {
                 });
                 known.send_replace(Some(judge(&answer, own)));
             });
-        Self(promise)
+        Self::new(promise)
+    }
+
+    fn new(features: watch::Receiver<Option<Features>>) -> Self {
+        Self {
+            features,
+            asked: Instant::now(),
+        }
     }
 
     /// What is known now: nothing of a runtime that has not answered.
     pub fn now(&self) -> Features {
-        self.0.borrow().unwrap_or(Features::NONE)
+        self.features.borrow().unwrap_or(Features::NONE)
+    }
+
+    /// Whether it is known, or will not be.
+    pub fn is_settled(&self) -> bool {
+        let has_said = self.features.borrow().is_some();
+        has_said || self.features.has_changed().is_err() || self.asked.elapsed() >= AT_MOST
     }
 
     /// Waits until it is known, as long as a runtime may take.
     pub async fn settled(&self) {
-        if self.0.borrow().is_some() {
+        if self.is_settled() {
             return;
         }
-        // A sender that is gone has nothing more to say.
-        let _ = self.0.clone().wait_for(Option::is_some).await;
+        let mut features = self.features.clone();
+        let left = AT_MOST.saturating_sub(self.asked.elapsed());
+        // A sender that is gone has nothing more to say, and one that is silent can do nothing.
+        let _ = tokio::time::timeout(left, features.wait_for(Option::is_some)).await;
     }
 }
 
@@ -233,5 +254,16 @@ mod tests {
         let absent = Promise::of("absent", Path::new("/no/runc"), &[], ALL);
         absent.settled().await;
         assert_eq!(absent.now(), NONE);
+    }
+
+    #[tokio::test]
+    async fn a_runtime_that_never_answers_is_not_waited_for_longer() {
+        let (_silent, features) = watch::channel(None);
+        let mut promise = Promise::new(features);
+        assert!(!promise.is_settled());
+        promise.asked = Instant::now().checked_sub(AT_MOST).unwrap();
+        assert!(promise.is_settled());
+        promise.settled().await;
+        assert_eq!(promise.now(), NONE);
     }
 }

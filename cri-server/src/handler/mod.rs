@@ -118,6 +118,12 @@ impl Handlers {
         self.others.get(name)
     }
 
+    /// Whether it is known of all what they can do.
+    pub fn are_settled(&self) -> bool {
+        let mut others = self.others.values();
+        others.all(|handler| handler.features.is_settled())
+    }
+
     /// Waits until it is known of all what they can do.
     pub async fn settled(&self) {
         for handler in self.others.values() {

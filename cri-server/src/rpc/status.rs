@@ -43,16 +43,23 @@ pub async fn handle(daemon: &Daemon, request: StatusRequest) -> Result<StatusRes
     })
 }
 
+/// A kubelet takes no note of handlers before the runtime is ready: one that may yet say what it can do
+/// must not be told as one that can do nothing, for which the node's pods would be refused.
 fn runtime_ready(daemon: &Daemon) -> RuntimeCondition {
-    let status = *daemon.recovered.borrow();
-    let (reason, message) = if status {
-        ("", "")
-    } else {
+    let (reason, message) = if !*daemon.recovered.borrow() {
         (
             "Recovering",
             "the pods of the last start are being found again",
         )
+    } else if !daemon.handlers.load().are_settled() {
+        (
+            "AskingRuntimes",
+            "the runtimes of other handlers are being asked what they can do",
+        )
+    } else {
+        ("", "")
     };
+    let status = reason.is_empty();
     let r#type = "RuntimeReady".into();
     RuntimeCondition {
         r#type,
