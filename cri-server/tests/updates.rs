@@ -156,6 +156,26 @@ fn the_status_says_what_the_cgroup_has() {
     }
 }
 
+/// The shim finishes what a daemon asked for that is gone; the next daemon goes on from there.
+#[test]
+fn a_change_that_nobody_was_there_to_record_is_built_upon() {
+    let node = Node::new();
+    let daemon = node.start();
+    let (pod, id) = created(&daemon);
+    daemon.kill();
+    let cgroup = cgroup(&node, &pod, &id);
+    std::fs::write(cgroup.join("cpu.max"), "50000 200000\n").unwrap();
+    let daemon = node.start();
+    let change = cri::LinuxContainerResources {
+        cpu_quota: 60_000,
+        ..Default::default()
+    };
+    update(&daemon, &id, &change).unwrap();
+    let expected = "\"quota\":60000,\"period\":200000";
+    let log = node.shims.log();
+    assert!(log.iter().any(|line| line.contains(expected)), "{log:?}");
+}
+
 #[test]
 fn a_pods_change_is_taken_note_of() {
     let node = Node::new();

@@ -1,4 +1,7 @@
 //! How a pod's task changes the limits of one of its containers.
+//!
+//! A change is planned from what the cgroup has, and not from what was last recorded: a change that
+//! an earlier daemon asked for may have been made while nobody was there to record it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -10,7 +13,7 @@ use skiff_spec::update_resources;
 
 use super::task::{Answer, Done, PodTask};
 use crate::container::state::Denied;
-use crate::container::{ContainerError, ContainerView, State};
+use crate::container::{ContainerError, ContainerView, State, resources};
 use crate::id::Id;
 use crate::shim::{Client, ShimError};
 
@@ -23,7 +26,8 @@ pub(super) struct Updates {
 
 /// A change that the shim has answered.
 pub(super) struct Updated {
-    change: cri::LinuxContainerResources,
+    /// All limits, as they are with it.
+    merged: cri::LinuxContainerResources,
     result: Result<(), ShimError>,
     answer: Answer<(), ContainerError>,
 }
@@ -39,7 +43,11 @@ impl PodTask {
     ) {
         // Dropping the answer says that there is no such container.
         if let Some(slot) = self.containers.get_mut(id) {
-            slot.updates.waiting.push_back((change, answer));
+            // A client that has gone takes its change with it, so that one that asks again and again
+            // while a change takes long does not fill the list.
+            let waiting = &mut slot.updates.waiting;
+            waiting.retain(|(_, answer)| !answer.is_closed());
+            waiting.push_back((change, answer));
             self.next_update(id);
         }
     }
@@ -56,8 +64,8 @@ impl PodTask {
             }
             let planned = self.plan_update(id, &change);
             let client = || self.client().map_err(|source| failed(id, source));
-            match planned.and_then(|update| Ok((update, client()?))) {
-                Ok((update, client)) => self.begin_update(id, (change, update), client, answer),
+            match planned.and_then(|planned| Ok((planned, client()?))) {
+                Ok((planned, client)) => self.begin_update(id, planned, client, answer),
                 Err(error) => {
                     let _ = answer.send(Err(Arc::new(error)));
                 }
@@ -68,7 +76,7 @@ impl PodTask {
     fn begin_update(
         &mut self,
         id: &Id,
-        (change, update): (cri::LinuxContainerResources, Update),
+        (update, merged): (Update, cri::LinuxContainerResources),
         client: Client,
         answer: Answer<(), ContainerError>,
     ) {
@@ -85,7 +93,7 @@ impl PodTask {
                 client.update(update).await
             };
             let updated = Updated {
-                change,
+                merged,
                 result,
                 answer,
             };
@@ -93,11 +101,12 @@ impl PodTask {
         });
     }
 
+    /// What the shim is to do, and all limits as they will be then.
     fn plan_update(
         &self,
         id: &Id,
         change: &cri::LinuxContainerResources,
-    ) -> Result<Update, ContainerError> {
+    ) -> Result<(Update, cri::LinuxContainerResources), ContainerError> {
         let slot = self.containers.get(id);
         let slot = slot.ok_or_else(|| denied(id, Denied::NotRunning))?;
         let why = match &slot.view.state {
@@ -110,25 +119,26 @@ impl PodTask {
             return Err(denied(id, why));
         }
         let facts = &slot.view.facts;
-        let asked = facts.resources().cloned().unwrap_or_default();
+        let held = resources::held(facts);
         let (resources, merged) =
-            update_resources(&asked, change, &self.daemon.features).map_err(|source| {
+            update_resources(&held, change, &self.daemon.features).map_err(|source| {
                 ContainerError::Spec {
                     name: facts.metadata().name,
                     source,
                 }
             })?;
         let score = i32::try_from(merged.oom_score_adj).ok();
-        Ok(Update {
+        let update = Update {
             id: id.to_string(),
             resources,
             oom_score_adj: score.filter(|_| change.oom_score_adj != 0),
-        })
+        };
+        Ok((update, merged))
     }
 
     pub(super) fn container_updated(&mut self, id: &Id, updated: Updated) {
         let Updated {
-            change,
+            merged,
             result,
             answer,
         } = updated;
@@ -136,15 +146,11 @@ impl PodTask {
             && let Some(slot) = self.containers.get_mut(id)
         {
             let ContainerView { facts, state } = &*slot.view;
-            let asked = facts.resources().cloned().unwrap_or_default();
-            // It was accepted before, and no other has come in between.
-            if let Ok((_, merged)) = update_resources(&asked, &change, &self.daemon.features) {
-                let facts = Arc::new(Clone::clone(&**facts).with_resources(merged));
-                let state = state.clone();
-                slot.view = Arc::new(ContainerView { facts, state });
-                self.save_container(id);
-                self.publish();
-            }
+            let facts = Arc::new(Clone::clone(&**facts).with_resources(merged));
+            let state = state.clone();
+            slot.view = Arc::new(ContainerView { facts, state });
+            self.save_container(id);
+            self.publish();
         }
         let _ = answer.send(result.map_err(|source| Arc::new(failed(id, source))));
         if let Some(slot) = self.containers.get_mut(id) {

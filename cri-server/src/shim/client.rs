@@ -25,7 +25,8 @@ use tokio::task::AbortHandle;
 use super::ShimError;
 use super::process::ProcessId;
 
-/// Longest wait for an answer, but for an exec's, which ends when its process does.
+/// Longest wait for an answer, but for those that come when something else ends: an exec's process, an
+/// attached session, the kernel's reclaim for a lower limit.
 const PATIENCE: Duration = Duration::from_secs(120);
 
 /// Pause before a socket is tried again that a shim has not read for so long that it is full. To be
@@ -215,9 +216,14 @@ impl Client {
         self.done("delete", Call::Delete { id: id.into() }).await
     }
 
-    /// Changes a container's limits, all or none.
+    /// Changes a container's limits, all or none. Waits without a limit: the shim makes the change
+    /// whether somebody waits or not, and what has come of it must be recorded.
     pub async fn update(&self, update: Update) -> Result<(), ShimError> {
-        self.done("update", Call::Update(Box::new(update))).await
+        let call = Call::Update(Box::new(update));
+        match self.0.channel.ask(call, Vec::<OwnedFd>::new()).await? {
+            Reply::Done => Ok(()),
+            _ => Err(self.unexpected("update")),
+        }
     }
 
     /// Attaches pipes to a container and waits for the end of the session without a limit.
