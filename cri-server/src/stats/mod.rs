@@ -31,6 +31,7 @@ use arc_swap::ArcSwapOption;
 use skiff_stats::metric::Spec;
 use skiff_stats::{Detail, Interface, Rate, Usage};
 
+use crate::container::view::Facts;
 use crate::daemon::Daemon;
 use crate::id::Id;
 use walk::Walk;
@@ -69,6 +70,8 @@ struct Reading {
     /// When all of it was read; since then it has only been looked whether it still stands.
     whole: Instant,
     usage: Usage,
+    /// Of a container: what it was then; a change of limits makes others.
+    facts: Option<Arc<Facts>>,
     nano_cores: Option<u64>,
     /// Of a container.
     processes: Option<u64>,

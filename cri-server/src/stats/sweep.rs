@@ -1,8 +1,13 @@
 //! One look at every cgroup.
 //!
-//! What has not run has not changed: of a pod at rest two files are read instead of some ten of it and
-//! of each of its containers, but for once in some intervals, since the kernel may take memory back
-//! and the kubelet may change limits.
+//! What has not run has not changed: of a pod at rest three files are read instead of some ten of it and
+//! of each of its containers, but for once in some intervals, since a kubelet changes the limits of a
+//! pod by itself.
+//!
+//! What a kubelet evicts by must be of the moment that is told with it: it ranks the pods of a node that
+//! is short of memory by their working sets, beside what they asked for. These shrink without anything
+//! running, as pages age, and so the pod's memory.stat is among the three; it has the sum of its
+//! containers. A container's limits are ours to change, and then it is not at rest.
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
@@ -39,7 +44,9 @@ pub(super) fn round(daemon: &Daemon) {
     let mut seen: HashSet<Id> = HashSet::new();
     for pod in daemon.store.pods() {
         let view = pod.view();
-        let rests = !with_detail && has_usage(&view) && stats.pod_stands(daemon, &view, idle);
+        let mut there = view.containers.values().filter(|c| is_there(c));
+        let may_rest = !with_detail && has_usage(&view) && there.all(|c| stats.has_limits_of(c));
+        let rests = may_rest && stats.pod_stands(daemon, &view, idle);
         if has_usage(&view) {
             if !rests {
                 stats.read_pod(daemon, &view, with_detail);
@@ -94,6 +101,13 @@ impl Stats {
         true
     }
 
+    /// Whether a container's limits are those that were read last, as far as we have changed them.
+    fn has_limits_of(&self, container: &ContainerView) -> bool {
+        let last = self.latest(&container.facts.id);
+        let facts = last.and_then(|last| last.facts.clone());
+        facts.is_some_and(|facts| Arc::ptr_eq(&facts, &container.facts))
+    }
+
     /// The same of a container in a pod that is at rest.
     fn container_stands(&self, container: &ContainerView, idle: Duration) -> bool {
         let id = &container.facts.id;
@@ -114,6 +128,7 @@ impl Stats {
         let facts = &container.facts;
         let mut cgroup = Cgroup::open(&facts.cgroup);
         let mut reading = self.read(cgroup.as_mut(), with_detail);
+        reading.facts = Some(Arc::clone(facts));
         let pids = cgroup.and_then(|mut cgroup| cgroup.processes());
         reading.processes = pids.map(|pids| pids.len() as u64);
         reading.spec = with_detail.then(|| spec(&resources::held(facts)));
@@ -149,6 +164,7 @@ impl Stats {
         Reading {
             whole: Instant::now(),
             usage,
+            facts: None,
             nano_cores: None,
             processes: None,
             interfaces: None,

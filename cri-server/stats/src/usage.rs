@@ -81,7 +81,9 @@ impl Usage {
     }
 
     /// Whether this is still what the cgroup uses: nothing in it has run since, or was charged for
-    /// memory, and nothing waited before. Reads two files instead of all.
+    /// memory, and nothing waited before. What its memory is used for is looked at, too: the kernel
+    /// moves pages to where it would give them up first without charging anybody. Reads three files
+    /// instead of all.
     pub fn stands(&self, files: &mut impl Files) -> bool {
         let (Some(cpu), Some(memory)) = (self.cpu, self.memory) else {
             return false;
@@ -90,6 +92,7 @@ impl Usage {
         pressures.into_iter().flatten().all(Pressure::is_calm)
             && files.read("cpu.stat").and_then(CpuStat::parse) == Some(cpu)
             && files.read("memory.current").and_then(single) == Some(memory.level.current)
+            && files.read("memory.stat").and_then(MemoryStat::parse) == Some(memory.stat)
     }
 
     /// Nothing could be read: the cgroup is gone.
@@ -224,22 +227,34 @@ pub(crate) mod tests {
         assert_eq!(usage.tasks, Some(5));
     }
 
-    #[test]
-    fn what_was_read_stands_until_something_runs_or_is_charged_for() {
+    /// The same, with nothing that has waited of late.
+    fn calm() -> Table {
         const CALM: &str = "some avg10=0.00 avg60=0.00 avg300=0.00 total=5000000\n";
         let mut files = whole();
-        let waited = Usage::read(&mut files, 3);
-        assert!(!waited.stands(&mut files), "averages fall");
         for pressure in ["cpu.pressure", "memory.pressure", "io.pressure"] {
             files.0.insert(pressure, CALM);
         }
+        files
+    }
+
+    #[test]
+    fn what_was_read_stands_until_something_runs_or_is_charged_for() {
+        let mut files = whole();
+        let waited = Usage::read(&mut files, 3);
+        assert!(!waited.stands(&mut files), "averages fall");
+        let mut files = calm();
         let usage = Usage::read(&mut files, 3);
         assert!(usage.stands(&mut files));
         files.0.insert("cpu.stat", "usage_usec 7000001\n");
         assert!(!usage.stands(&mut files), "it ran");
-        let mut files = whole();
+        let mut files = calm();
         files.0.insert("memory.current", "46000\n");
         assert!(!usage.stands(&mut files), "memory was taken back");
+        let mut files = calm();
+        let aged = "anon 20000\nfile 25000\nkernel 5000\nfile_mapped 1000\ninactive_file 25000\n\
+                    active_file 0\npgfault 70\npgmajfault 6\n";
+        files.0.insert("memory.stat", aged);
+        assert!(!usage.stands(&mut files), "the working set is smaller");
         files.0.clear();
         assert!(!usage.stands(&mut files), "it is gone");
         let unknown = Usage::read(&mut files, 3);
