@@ -80,13 +80,21 @@ async fn reload(
     let handlers = Handlers::new(&next, &daemon.features)?;
     // Those that are there can do what they could, without a gap.
     handlers.settled().await;
+    // What can fail comes first, and what has been taken up by then is given back: it was accepted before.
+    let level_and_images = |config: &Config| -> Result<(), ReloadError> {
+        source.logging.set_level(config.log.level)?;
+        images.reload(image_settings(config))?;
+        Ok(())
+    };
     // Every policy is read anew, also where only a file has changed.
-    let signatures = signature_settings(&next);
-    tokio::task::block_in_place(|| daemon.signatures.reload(signatures))?;
-    images.reload(image_settings(&next))?;
-    if next.log.level != held.log.level {
-        source.logging.set_level(next.log.level)?;
-    }
+    let policies = || {
+        let settings = signature_settings(&next);
+        tokio::task::block_in_place(|| daemon.signatures.reload(settings))
+    };
+    let done = level_and_images(&next).and_then(|()| Ok(policies()?));
+    done.inspect_err(|_| {
+        let _ = level_and_images(&held);
+    })?;
     if next.cdi != held.cdi {
         daemon.cdi.store(Arc::new(Cdi::new(next.cdi.dirs.clone())));
     }

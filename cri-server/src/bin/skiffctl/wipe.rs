@@ -144,9 +144,11 @@ fn find(
     ];
     directories.push(layout.root.join("cni"));
     let roots = runtime_roots(config, layout)?;
-    for (id, path) in roots.iter().flat_map(|root| children(root)) {
-        if args.unrecorded || own.has(&id) {
-            directories.push(path);
+    for root in &roots {
+        for (id, path) in children(root)? {
+            if args.unrecorded || own.has(&id) {
+                directories.push(path);
+            }
         }
     }
     directories.extend(args.images.then(|| layout.root.join("images")));
@@ -173,12 +175,11 @@ fn runtime_roots(config: &Config, layout: &Layout) -> anyhow::Result<BTreeSet<Pa
     Ok(roots)
 }
 
-/// What in a directory is called by the id of a pod; nothing in one that cannot be read.
-fn children(root: &Path) -> Vec<(Id, PathBuf)> {
-    let names = names(root).unwrap_or_default().into_iter();
-    names
-        .filter_map(|name| Some((Id::parse(&name)?, root.join(name))))
-        .collect()
+/// What in a directory is called by the id of a pod; nothing where there is none.
+fn children(root: &Path) -> anyhow::Result<Vec<(Id, PathBuf)>> {
+    let names = names(root)?.into_iter();
+    let children = names.filter_map(|name| Some((Id::parse(&name)?, root.join(name))));
+    Ok(children.collect())
 }
 
 fn names(directory: &Path) -> anyhow::Result<Vec<String>> {
