@@ -17,6 +17,8 @@ use crate::shim::{Client, ShimError};
 
 /// Most bytes kept of each of the two streams; what follows is discarded.
 const LIMIT: usize = 16 * 1024 * 1024;
+/// Longest wait for a command that is killed: one in an uninterruptible sleep goes when it can.
+const DYING: Duration = Duration::from_secs(2);
 /// Bytes read at once.
 const CHUNK: usize = 64 * 1024;
 
@@ -33,7 +35,8 @@ pub struct Output {
 }
 
 /// Runs `command` in a container and collects its output. A limit of `None` is none. When the
-/// limit is over, or the returned future is dropped, the command is killed with its descendants.
+/// limit is over, or the returned future is dropped, the command is killed with its descendants; the
+/// former is told when it is gone, or after 2 s.
 pub async fn exec(
     client: &Client,
     container: &ContainerView,
@@ -69,10 +72,18 @@ pub async fn exec(
     let run = collect(client.exec(exec, vec![out, err]), stdout, stderr);
     let result = match limit {
         None => run.await,
-        Some(limit) => match tokio::time::timeout(limit, run).await {
-            Ok(result) => result,
-            Err(_) => return Err(timed_out(id, command, limit)),
-        },
+        Some(limit) => {
+            let mut run = std::pin::pin!(run);
+            match tokio::time::timeout(limit, &mut run).await {
+                Ok(result) => result,
+                Err(_) => {
+                    kill.now();
+                    // Who is told may look for the process at once.
+                    let _ = tokio::time::timeout(DYING, run).await;
+                    return Err(timed_out(id, command, limit));
+                }
+            }
+        }
     };
     kill.disarm();
     result.or_else(|source| not_executed(id, source))
@@ -154,6 +165,17 @@ impl<'a> KillOnDrop<'a> {
         }
     }
 
+    /// Kills it, once.
+    fn now(&mut self) {
+        if std::mem::take(&mut self.armed) {
+            let (client, exec_id) = (self.client.clone(), self.exec_id);
+            tokio::spawn(async move {
+                // One that has ended meanwhile needs no killing.
+                let _ = client.kill_exec(exec_id).await;
+            });
+        }
+    }
+
     /// The exec has ended by itself.
     pub(super) fn disarm(&mut self) {
         self.armed = false;
@@ -162,13 +184,7 @@ impl<'a> KillOnDrop<'a> {
 
 impl Drop for KillOnDrop<'_> {
     fn drop(&mut self) {
-        if self.armed {
-            let (client, exec_id) = (self.client.clone(), self.exec_id);
-            tokio::spawn(async move {
-                // One that has ended meanwhile needs no killing.
-                let _ = client.kill_exec(exec_id).await;
-            });
-        }
+        self.now();
     }
 }
 

@@ -8,6 +8,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
+use std::thread;
+use std::time::Duration;
 
 use rustix::net::{
     AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, listen, socket_with,
@@ -346,8 +348,14 @@ impl FakeShim {
             Call::KillExec { exec_id } => {
                 script.log.push("kill exec".into());
                 if let Some((seq, to)) = self.state.lock().unwrap().execs.remove(&exec_id) {
-                    let result = Ok(Reply::ExecExited { code: 137 });
-                    let _ = send(&*to, &Message::Reply { seq, result }, &[]);
+                    let script = Arc::clone(&self.script);
+                    thread::spawn(move || {
+                        // Who is killed dies later.
+                        thread::sleep(Duration::from_millis(200));
+                        script.lock().unwrap().log.push("exec ended".into());
+                        let result = Ok(Reply::ExecExited { code: 137 });
+                        let _ = send(&*to, &Message::Reply { seq, result }, &[]);
+                    });
                 }
                 Ok(Reply::Done)
             }

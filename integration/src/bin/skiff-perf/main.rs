@@ -13,6 +13,7 @@ mod image;
 mod memory;
 mod plugins;
 mod pods;
+mod probes;
 mod pull;
 mod stats;
 
@@ -43,6 +44,8 @@ enum Command {
     Memory(memory::Options),
     /// Lists of stats, and what it costs to have them ready.
     Stats(stats::Options),
+    /// What exec probes cost.
+    Probes(probes::Options),
     /// Writes the image that pulls are compared with.
     Image(image::Options),
     /// The CNI plugins of a network, without any runtime.
@@ -100,6 +103,7 @@ async fn main() -> anyhow::Result<()> {
         Command::Image(options) => image::run(&options),
         Command::Memory(options) => memory::run(&options).await,
         Command::Stats(options) => stats::run(&options).await,
+        Command::Probes(options) => probes::run(&options).await,
         Command::Plugins(options) => plugins::run(&options),
         Command::Table { files } => {
             let mut columns = Vec::new();
