@@ -73,6 +73,8 @@ pub(crate) async fn a_volume_that_grows_is_evicted(lab: Arc<Lab>) -> anyhow::Res
     let given = lab
         .give(&pod("disk-volume", &[main], json!({"volumes": [data]})))
         .await?;
+    evicted(&given).await?;
+    lab.midway().await?;
     let message = evicted(&given).await?;
     ensure!(
         message.contains("Usage of EmptyDir volume \"data\" exceeds the limit \"8Mi\""),
@@ -97,10 +99,12 @@ pub(crate) async fn unused_images_make_room(lab: Arc<Lab>) -> anyhow::Result<()>
         json!({"volumeMounts": [{"name": "image", "mountPath": "/image"}]}),
     );
     let spec = json!({"volumes": [{"name": "image", "image": {"reference": MOUNTED}}]});
-    let (runs, ran) = lab.run(&pod("images-run", &[runs], json!({}))).await?;
-    let (mounts, mounted) = lab.run(&pod("images-mount", &[mounts], spec)).await?;
+    let runs = lab.give(&pod("images-run", &[runs], json!({}))).await?;
+    let mounts = lab.give(&pod("images-mount", &[mounts], spec)).await?;
+    let (ran, mounted) = (runs.runs().await?, mounts.runs().await?);
     lab.pull(PINNED).await?;
     lab.pull(UNUSED).await?;
+    lab.midway().await?;
     let before = lab.image_bytes().await?;
     let registry = Registry::serve_inflating(usize::try_from(LARGE)?)?;
     let large = format!("{}/good:latest", registry.host());

@@ -10,6 +10,7 @@ use anyhow::{Context, ensure};
 use crate::cluster::{kubectl, kubectl_until, kubectl_with};
 use crate::lab::{Given, Lab};
 use crate::status::Pod;
+use crate::workloads;
 
 macro_rules! example {
     ($name:literal) => {
@@ -67,13 +68,19 @@ pub(crate) async fn a_sidecar(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 /// In a namespace whose images have to be signed a pod waits, and says for what.
-pub(crate) async fn an_unsigned_image(_: Arc<Lab>) -> anyhow::Result<()> {
+pub(crate) async fn an_unsigned_image(lab: Arc<Lab>) -> anyhow::Result<()> {
     apply(example!("unsigned")).await?;
     let why = "jsonpath={.status.containerStatuses[0].state.waiting}";
     // as the reason, or between attempts in the message
     let ask = ["-n", "signed", "get", "pod", "unsigned", "-o", why];
     kubectl_until(&ask, |why| why.contains("SignatureValidationFailed")).await?;
     let about = "involvedObject.name=unsigned,reason=Failed";
+    let ask = ["-n", "signed", "get", "events", "--field-selector", about];
+    kubectl_until(&ask, |events| events.contains("requires a signature")).await?;
+    lab.midway().await?;
+    // a daemon that is new has to refuse by itself
+    apply(&example!("unsigned").replace("name: unsigned", "name: unsigned-again")).await?;
+    let about = "involvedObject.name=unsigned-again,reason=Failed";
     let ask = ["-n", "signed", "get", "events", "--field-selector", about];
     kubectl_until(&ask, |events| events.contains("requires a signature")).await?;
     kubectl(&["delete", "namespace", "signed", "--wait=false"])
@@ -114,7 +121,7 @@ pub(crate) async fn a_configuration(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 /// Three replicas, rolled over to another image.
-pub(crate) async fn a_deployment(_: Arc<Lab>) -> anyhow::Result<()> {
+pub(crate) async fn a_deployment(lab: Arc<Lab>) -> anyhow::Result<()> {
     apply(example!("deployment")).await?;
     let rolled = [
         "rollout",
@@ -123,6 +130,7 @@ pub(crate) async fn a_deployment(_: Arc<Lab>) -> anyhow::Result<()> {
         "--timeout=240s",
     ];
     kubectl(&rolled).await?;
+    workloads::middle(&lab, "app=nginx").await?;
     let newer = "gcr.io/k8s-staging-cri-tools/hostnet-nginx-amd64:latest";
     let set = format!("nginx={newer}");
     kubectl(&["set", "image", "deployment/nginx-deployment", &set]).await?;
@@ -131,9 +139,7 @@ pub(crate) async fn a_deployment(_: Arc<Lab>) -> anyhow::Result<()> {
     let images = kubectl(&["get", "pods", "-l", "app=nginx", "-o", image]).await?;
     let now = images.lines().filter(|one| *one == newer).count();
     ensure!(now == 3, "{images}");
-    kubectl(&["delete", "deployment", "nginx-deployment"])
-        .await
-        .map(drop)
+    workloads::delete("deployment", "nginx-deployment").await
 }
 
 /// A pod of a RuntimeClass is run by the class's handler.

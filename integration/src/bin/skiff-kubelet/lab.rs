@@ -70,6 +70,11 @@ impl Lab {
         }
     }
 
+    /// Restarts happen in the middle.
+    pub(crate) fn restarts(&self) -> bool {
+        self.midway.is_some()
+    }
+
     fn arrive(&self) {
         if let Some(midway) = &self.midway
             && !self.arrived.swap(true, Ordering::Relaxed)

@@ -26,6 +26,7 @@ mod order;
 mod probes;
 mod resize;
 mod resources;
+mod session;
 mod status;
 mod top;
 mod users;

@@ -41,10 +41,11 @@ fn has(cpu: &'static str, memory: &'static str) -> impl Fn(&Pod) -> bool {
 }
 
 /// CPU and memory go up and down again under a running container, and both the cgroup and the
-/// status say so.
+/// status say so. What went up stays up when daemons are restarted.
 pub(crate) async fn in_place_up_and_down(lab: Arc<Lab>) -> anyhow::Result<()> {
     let main = idle("main", json!({"resources": amounts("20m", "32Mi")}));
-    let (given, before) = lab.run(&pod("resize", &[main], json!({}))).await?;
+    let given = lab.give(&pod("resize", &[main], json!({}))).await?;
+    let before = given.runs().await?;
     let id = before
         .container("main")
         .context("no main container")?
@@ -52,9 +53,10 @@ pub(crate) async fn in_place_up_and_down(lab: Arc<Lab>) -> anyhow::Result<()> {
         .to_owned();
     for (cpu, memory, quota, bytes) in [("60m", "96Mi", "6000", 96), ("30m", "48Mi", "3000", 48)] {
         resize(&given, &amounts(cpu, memory)).await?;
-        let pod = given
-            .until(&format!("it has {cpu} and {memory}"), has(cpu, memory))
-            .await?;
+        let what = format!("it has {cpu} and {memory}");
+        given.until(&what, has(cpu, memory)).await?;
+        lab.midway().await?;
+        let pod = given.until(&what, has(cpu, memory)).await?;
         let main = pod.container("main").context("no main container")?;
         ensure!(
             main.id() == id && main.restarts() == 0,
@@ -75,7 +77,8 @@ pub(crate) async fn a_restart_where_it_is_asked_for(lab: Arc<Lab>) -> anyhow::Re
             "resizePolicy": [{"resourceName": "memory", "restartPolicy": "RestartContainer"}],
         }),
     );
-    let (given, _) = lab.run(&pod("resize-restart", &[main], json!({}))).await?;
+    let given = lab.give(&pod("resize-restart", &[main], json!({}))).await?;
+    given.runs().await?;
     resize(&given, &amounts("40m", "32Mi")).await?;
     let pod = given.until("it has more time", has("40m", "32Mi")).await?;
     ensure!(
@@ -87,6 +90,12 @@ pub(crate) async fn a_restart_where_it_is_asked_for(lab: Arc<Lab>) -> anyhow::Re
     given
         .until("it has more memory", has("40m", "64Mi"))
         .await?;
+    lab.midway().await?;
+    let pod = given.restarted("main", 1).await?;
+    ensure!(has("40m", "64Mi")(&pod), "it has less again");
+    let id = pod.container("main").context("no main container")?.id();
+    let limit = lab.cgroup(id, "memory.max").await?;
+    ensure!(limit == (64 * MIB).to_string(), "limited to {limit}");
     given.remove().await
 }
 
@@ -101,15 +110,23 @@ pub(crate) async fn swap_by_class(lab: Arc<Lab>) -> anyhow::Result<()> {
         ("swap-best-effort", Value::Null, 0.0),
         ("swap-guaranteed", amounts("10m", "64Mi"), 0.0),
     ];
+    let mut pods = Vec::new();
     for (name, resources, expected) in cases {
         let main = idle("main", json!({"resources": resources}));
-        let (given, pod) = lab.run(&pod(name, &[main], json!({}))).await?;
+        let given = lab.give(&pod(name, &[main], json!({}))).await?;
+        given.runs().await?;
+        pods.push((given, expected));
+    }
+    lab.midway().await?;
+    for (given, expected) in pods {
+        let pod = given.runs().await?;
         let id = pod.container("main").context("no main container")?.id();
         let limit: f64 = lab.cgroup(id, "memory.swap.max").await?.parse()?;
         // the kernel counts whole pages
         ensure!(
             (limit - expected).abs() <= 4096.0,
-            "{name}: {limit} bytes, not {expected}"
+            "{}: {limit} bytes, not {expected}",
+            given.name
         );
         given.remove().await?;
     }

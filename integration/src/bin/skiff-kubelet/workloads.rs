@@ -7,12 +7,35 @@ use anyhow::{Context, ensure};
 use serde_json::{Value, json};
 use skiff_integration::client::BUSYBOX;
 
-use crate::cluster::{create, kubectl};
+use crate::cluster::{create, kubectl, kubectl_until};
 use crate::lab::{LIMIT, Lab};
 use crate::manifest::{IDLE, container, idle, merge, pod};
 
 const CORE: &str = "/api/v1/namespaces/default";
 const APPS: &str = "/apis/apps/v1/namespaces/default";
+
+/// The middle of what a controller made of pods with these labels and one container each: they are
+/// the same afterwards, each with the same instance, which has or has not ended as before.
+pub(crate) async fn middle(lab: &Lab, labels: &str) -> anyhow::Result<()> {
+    let of = "{.metadata.uid} {.status.containerStatuses[0].containerID} \
+        {.status.containerStatuses[0].restartCount} \
+        {.status.containerStatuses[0].state.terminated.exitCode}";
+    let each = format!("jsonpath={{range .items[*]}}{of}{{\"\\n\"}}{{end}}");
+    let ask = ["get", "pods", "-l", labels, "-o", &each];
+    let all_started = |said: &str| !said.is_empty() && said.lines().all(|one| one.contains("://"));
+    let before = kubectl_until(&ask, all_started).await?;
+    lab.midway().await?;
+    let after = kubectl(&ask).await?;
+    ensure!(before == after, "{before} has become {after}");
+    Ok(())
+}
+
+/// Deletes what a controller made pods of. Returns when the pods are gone.
+pub(crate) async fn delete(kind: &str, name: &str) -> anyhow::Result<()> {
+    kubectl(&["delete", kind, name, "--cascade=foreground"])
+        .await
+        .map(drop)
+}
 
 /// A projected volume of everything there is, and the keys of a Secret as variables.
 pub(crate) async fn projected_volumes(lab: Arc<Lab>) -> anyhow::Result<()> {
@@ -97,7 +120,7 @@ pub(crate) async fn the_accounts_token(lab: Arc<Lab>) -> anyhow::Result<()> {
 }
 
 /// A Deployment is rolled over to another version without a moment without a pod.
-pub(crate) async fn a_rolling_update(_: Arc<Lab>) -> anyhow::Result<()> {
+pub(crate) async fn a_rolling_update(lab: Arc<Lab>) -> anyhow::Result<()> {
     let labels = json!({"app": "rolling"});
     let mut template = pod(
         "rolling",
@@ -120,6 +143,7 @@ pub(crate) async fn a_rolling_update(_: Arc<Lab>) -> anyhow::Result<()> {
     )
     .await?;
     kubectl(&["rollout", "status", "deployment/rolling", "--timeout=240s"]).await?;
+    middle(&lab, "app=rolling").await?;
     kubectl(&["set", "env", "deployment/rolling", "VERSION=2"]).await?;
     kubectl(&["rollout", "status", "deployment/rolling", "--timeout=240s"]).await?;
     let versions = kubectl(&[
@@ -132,13 +156,11 @@ pub(crate) async fn a_rolling_update(_: Arc<Lab>) -> anyhow::Result<()> {
         .filter(|one| one.len() == 1)
         .collect();
     ensure!(now == ["2", "2", "2"], "{versions:?}");
-    kubectl(&["delete", "deployment", "rolling"])
-        .await
-        .map(drop)
+    delete("deployment", "rolling").await
 }
 
 /// A Job with an index: pods that fail are replaced until their index succeeds, by their exit code.
-pub(crate) async fn an_indexed_job(_: Arc<Lab>) -> anyhow::Result<()> {
+pub(crate) async fn an_indexed_job(lab: Arc<Lab>) -> anyhow::Result<()> {
     let script = "test $JOB_COMPLETION_INDEX != 1 || exit 42; echo index $JOB_COMPLETION_INDEX";
     let job = |name: &str| {
         let main = container("main", script, json!({}));
@@ -161,17 +183,18 @@ pub(crate) async fn an_indexed_job(_: Arc<Lab>) -> anyhow::Result<()> {
         "--timeout=240s",
     ])
     .await?;
+    middle(&lab, "job-name=indexed").await?;
     let text = kubectl(&["get", "job", "indexed", "-o", "json"]).await?;
     let status = serde_json::from_str::<Value>(&text)?["status"].clone();
     ensure!(
         status["completedIndexes"] == "0,2" && status["failedIndexes"] == "1",
         "{status}"
     );
-    kubectl(&["delete", "job", "indexed"]).await.map(drop)
+    delete("job", "indexed").await
 }
 
 /// A DaemonSet has its pod on the node, with a directory of the node's.
-pub(crate) async fn a_daemon_set(_: Arc<Lab>) -> anyhow::Result<()> {
+pub(crate) async fn a_daemon_set(lab: Arc<Lab>) -> anyhow::Result<()> {
     let labels = json!({"app": "agent"});
     let mount = json!({"volumeMounts": [{"name": "resources", "mountPath": "/pod-resources"}]});
     let script = format!("ls /pod-resources; {IDLE}");
@@ -188,6 +211,7 @@ pub(crate) async fn a_daemon_set(_: Arc<Lab>) -> anyhow::Result<()> {
     )
     .await?;
     kubectl(&["rollout", "status", "daemonset/agent", "--timeout=240s"]).await?;
+    middle(&lab, "app=agent").await?;
     let deadline = Instant::now() + LIMIT;
     loop {
         match kubectl(&["logs", "daemonset/agent"]).await {
@@ -196,7 +220,7 @@ pub(crate) async fn a_daemon_set(_: Arc<Lab>) -> anyhow::Result<()> {
         }
         tokio::time::sleep(Duration::from_millis(500)).await;
     }
-    kubectl(&["delete", "daemonset", "agent"]).await.map(drop)
+    delete("daemonset", "agent").await
 }
 
 /// The logging example: an application that writes files, and sidecars that stream them.
@@ -235,7 +259,7 @@ pub(crate) async fn streaming_sidecars(lab: Arc<Lab>) -> anyhow::Result<()> {
     given.remove().await
 }
 
-/// The order of events of a pod as people see them.
+/// The events of a pod as people see them: each step once, and none of an end.
 pub(crate) async fn events(lab: Arc<Lab>) -> anyhow::Result<()> {
     let main = idle(
         "main",
@@ -253,10 +277,11 @@ pub(crate) async fn events(lab: Arc<Lab>) -> anyhow::Result<()> {
             "jsonpath={range .items[*]}{.reason}{\" \"}{end}",
         ])
         .await?;
-        if wanted
-            .iter()
-            .all(|event| text.split_whitespace().any(|one| one == *event))
-        {
+        let told: Vec<&str> = text.split_whitespace().collect();
+        if wanted.iter().all(|event| told.contains(event)) {
+            for end in ["Killing", "SandboxChanged", "BackOff"] {
+                ensure!(!told.contains(&end), "events: {text}");
+            }
             break;
         }
         ensure!(Instant::now() < deadline, "events: {text}");
