@@ -78,6 +78,13 @@ fn contexts() -> Result<Contexts, PolicyError> {
     contexts.unconfined = contexts
         .unconfined
         .filter(|label| usual_form(&label.to_string()).is_ok());
+    if contexts.unconfined.is_none() {
+        tracing::warn!(
+            policy,
+            "the SELinux policy has no label for what is not confined: containers that are privileged \
+             or share the host's processes or IPC run in skiffd's own domain"
+        );
+    }
     Ok(contexts)
 }
 

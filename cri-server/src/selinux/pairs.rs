@@ -32,7 +32,10 @@ impl PairsInUse {
     ) -> Result<PodLabels, SpecError> {
         let asked = pod_level(config)?;
         let (own, pair) = match (&asked, &contexts.process.level) {
-            (Some(level), _) => (None, level.pair().map(|pair| self.hold(pair))),
+            (Some(level), _) => (
+                None,
+                level.pair().map(|pair| self.hold_asked(pair, level, id)),
+            ),
             (None, None) => (None, None),
             (None, Some(level)) => {
                 let held = self.take(id).ok_or_else(|| {
@@ -60,6 +63,22 @@ impl PairsInUse {
             labels,
             _pair: pair.map(|pair| self.hold(pair)),
         }
+    }
+
+    /// A pair that a pod asks for. That another one has it, too, may be meant (they share a volume), or
+    /// may not: it can have been given to a pod that asked for none.
+    fn hold_asked(&self, pair: Pair, level: &Level, id: &Id) -> Held {
+        let held = self.hold(pair);
+        let holders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if holders.get(&pair).is_some_and(|number| *number > 1) {
+            tracing::warn!(
+                pod = %id,
+                %level,
+                "another pod has the SELinux level that this one asks for: each may use the other's files"
+            );
+        }
+        drop(holders);
+        held
     }
 
     /// A pair, whoever has it.

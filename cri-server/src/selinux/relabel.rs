@@ -3,16 +3,19 @@
 //! What is named may be full of what a hostile container made, and be changed meanwhile: from the
 //! volume's own directory on everything goes by descriptor, and no link is followed. A label is read
 //! first and written only where it is another, so that nothing is written to a volume that has it.
+//! Nor is a mount point crossed below the volume's own directory: what is mounted there is somebody
+//! else's, and may be the host's.
 
-use std::ffi::{CStr, CString, OsStr};
+use std::collections::HashSet;
+use std::ffi::{CStr, OsStr};
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{
-    AtFlags, Dir, FileType, Mode, OFlags, XattrFlags, fstat, getxattr, lgetxattr, lsetxattr,
-    openat, setxattr, statat,
+    Dir, FileType, Mode, OFlags, ResolveFlags, Stat, XattrFlags, fstat, getxattr, openat, openat2,
+    setxattr, stat,
 };
 use rustix::io::Errno;
 
@@ -24,37 +27,51 @@ const LONGEST: usize = 4096;
 const DEEPEST: usize = 1024;
 
 /// Directories in which the host has what it needs, beside what may be a pod's.
-const OF_THE_SYSTEM: [&str; 14] = [
+const OF_THE_SYSTEM: [&str; 23] = [
     "/",
     "/home",
     "/media",
     "/mnt",
     "/opt",
-    "/root",
     "/run",
+    "/run/skiff",
     "/srv",
     "/tmp",
     "/usr",
     "/usr/local",
     "/usr/share",
     "/var",
+    "/var/cache",
     "/var/lib",
+    "/var/lib/kubelet",
+    "/var/lib/kubelet/pods",
+    "/var/lib/skiff",
+    "/var/log",
+    "/var/log/containers",
+    "/var/log/pods",
+    "/var/spool",
+    "/var/tmp",
 ];
 /// Directories with nothing that could be a pod's.
-const WHOLLY_OF_THE_SYSTEM: [&str; 14] = [
+const WHOLLY_OF_THE_SYSTEM: [&str; 19] = [
     "/bin",
     "/boot",
     "/dev",
     "/etc",
     "/lib",
+    "/lib32",
     "/lib64",
+    "/libx32",
     "/proc",
+    "/root",
     "/sbin",
     "/sys",
     "/usr/bin",
     "/usr/lib",
+    "/usr/lib32",
     "/usr/lib64",
     "/usr/libexec",
+    "/usr/libx32",
     "/usr/sbin",
 ];
 
@@ -103,15 +120,17 @@ pub fn relabel(path: &Path, label: &str) -> Result<(), RelabelError> {
         source,
     })?;
     refuse_system(&real)?;
-    let kind = fstat(&top).map_err(|e| failed("stat", path, e))?.st_mode;
+    let of_the_system = OfTheSystem::find();
+    let file = fstat(&top).map_err(|e| failed("stat", path, e))?;
+    of_the_system.refuse(&file, &real)?;
     match set(name.as_str(), label) {
-        Ok(()) if FileType::from_raw_mode(kind) == FileType::Directory => {}
+        Ok(()) if is_directory(&file) => {}
         Ok(()) => return Ok(()),
         Err(Errno::OPNOTSUPP) => return Ok(()),
         Err(e) => return Err(failed("label", path, e)),
     }
     let directory = open(&top, c".").map_err(|e| failed("open", path, e))?;
-    below(directory, path.to_owned(), label)
+    below(directory, path.to_owned(), label, &of_the_system)
 }
 
 /// Gives one file the label.
@@ -132,6 +151,29 @@ fn refuse_system(path: &Path) -> Result<(), RelabelError> {
     Ok(())
 }
 
+/// The directories in question, which may be found by other ways, too: bound elsewhere, or below the
+/// volume.
+struct OfTheSystem(HashSet<(u64, u64)>);
+
+impl OfTheSystem {
+    fn find() -> Self {
+        let paths = OF_THE_SYSTEM.iter().chain(&WHOLLY_OF_THE_SYSTEM);
+        let found = paths.filter_map(|path| stat(*path).ok());
+        Self(found.map(|file| (file.st_dev, file.st_ino)).collect())
+    }
+
+    fn refuse(&self, file: &Stat, path: &Path) -> Result<(), RelabelError> {
+        if self.0.contains(&(file.st_dev, file.st_ino)) {
+            return Err(RelabelError::System(path.into()));
+        }
+        Ok(())
+    }
+}
+
+fn is_directory(file: &Stat) -> bool {
+    FileType::from_raw_mode(file.st_mode) == FileType::Directory
+}
+
 /// A directory that is gone through, and the descriptor by which its entries are reached.
 struct Open {
     entries: Dir,
@@ -148,7 +190,12 @@ fn open(parent: &OwnedFd, name: &CStr) -> rustix::io::Result<Open> {
 }
 
 /// Everything below a directory; `path` is its name for messages.
-fn below(directory: Open, mut path: PathBuf, label: &str) -> Result<(), RelabelError> {
+fn below(
+    directory: Open,
+    mut path: PathBuf,
+    label: &str,
+    of_the_system: &OfTheSystem,
+) -> Result<(), RelabelError> {
     let mut open_ones = vec![directory];
     while let Some(Open { entries, fd }) = open_ones.last_mut() {
         let Some(entry) = entries.next() else {
@@ -162,7 +209,11 @@ fn below(directory: Open, mut path: PathBuf, label: &str) -> Result<(), RelabelE
             continue;
         }
         path.push(OsStr::from_bytes(name.to_bytes()));
-        match one(fd, name, entry.file_type(), label) {
+        let look = look(fd, name).map_err(|e| failed("open", &path, e))?;
+        if let Some((_, file)) = &look {
+            of_the_system.refuse(file, &path)?;
+        }
+        match look.map_or(Ok(None), |(entry, file)| one(&entry, &file, label)) {
             Ok(None) => {
                 path.pop();
             }
@@ -174,33 +225,27 @@ fn below(directory: Open, mut path: PathBuf, label: &str) -> Result<(), RelabelE
     Ok(())
 }
 
-/// Labels one entry of a directory; what is returned is to be gone through. What has gone, or has
-/// become something else meanwhile, is whoever's who does that.
-fn one(
-    parent: &OwnedFd,
-    name: &CStr,
-    kind: FileType,
-    label: &str,
-) -> rustix::io::Result<Option<Open>> {
-    let mut path = format!("/proc/self/fd/{}/", parent.as_raw_fd()).into_bytes();
-    path.extend_from_slice(name.to_bytes());
-    let path = CString::new(path).map_err(|_| Errno::INVAL)?;
-    let done = set_entry(&path, label).and_then(|()| {
-        let kind = match kind {
-            FileType::Unknown => {
-                let stat = statat(parent, name, AtFlags::SYMLINK_NOFOLLOW)?;
-                FileType::from_raw_mode(stat.st_mode)
-            }
-            kind => kind,
-        };
-        match kind {
-            FileType::Directory => open(parent, name).map(Some),
-            _ => Ok(None),
+/// An entry of a directory, be it a link; `None` for one that has gone, and for a mount point.
+fn look(parent: &OwnedFd, name: &CStr) -> rustix::io::Result<Option<(OwnedFd, Stat)>> {
+    let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    match openat2(parent, name, flags, Mode::empty(), ResolveFlags::NO_XDEV) {
+        Ok(entry) => {
+            let file = fstat(&entry)?;
+            Ok(Some((entry, file)))
         }
-    });
-    match done {
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::OPNOTSUPP) => Ok(None),
-        done => done,
+        Err(Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => Ok(None),
+        Err(e) => Err(e),
+    }
+}
+
+/// Labels an entry of a directory; what is returned is to be gone through.
+fn one(entry: &OwnedFd, file: &Stat, label: &str) -> rustix::io::Result<Option<Open>> {
+    // The path leads to the entry itself, also to a link.
+    let path = format!("/proc/self/fd/{}", entry.as_raw_fd());
+    match set(path.as_str(), label) {
+        Ok(()) if is_directory(file) => open(entry, c".").map(Some),
+        Ok(()) | Err(Errno::OPNOTSUPP) => Ok(None),
+        Err(e) => Err(e),
     }
 }
 
@@ -212,16 +257,6 @@ fn set(path: impl rustix::path::Arg + Copy, label: &str) -> rustix::io::Result<(
         return Ok(());
     }
     setxattr(path, ATTRIBUTE, label.as_bytes(), XattrFlags::empty())
-}
-
-/// The same for what has the name, be it a link.
-fn set_entry(path: &CStr, label: &str) -> rustix::io::Result<()> {
-    let mut present = [0; LONGEST];
-    let read = lgetxattr(path, ATTRIBUTE, &mut present);
-    if is_right(read, &present, label)? {
-        return Ok(());
-    }
-    lsetxattr(path, ATTRIBUTE, label.as_bytes(), XattrFlags::empty())
 }
 
 fn is_right(
@@ -254,6 +289,10 @@ mod tests {
             "/home/ann",
             "/var/lib",
             "/proc/self",
+            "/root/.ssh",
+            "/var/log",
+            "/var/lib/skiff",
+            "/var/lib/kubelet/pods",
         ] {
             let error = refuse_system(Path::new(path)).unwrap_err().to_string();
             assert!(error.starts_with(path), "{error}");
@@ -267,6 +306,9 @@ mod tests {
         ] {
             assert!(refuse_system(Path::new(path)).is_ok(), "{path}");
         }
+        let error = OfTheSystem::find().refuse(&stat("/etc/").unwrap(), Path::new("/mnt/etc"));
+        let error = error.unwrap_err().to_string();
+        assert!(error.starts_with("/mnt/etc belongs"), "{error}");
         let dir = tempfile::tempdir().unwrap();
         let link = dir.path().join("link");
         std::os::unix::fs::symlink("/etc", &link).unwrap();

@@ -19,6 +19,12 @@ pub fn selinux(selinux: &SeLinux, config: &Config) -> Finding {
             format!("enabled, and pods are not labelled: {reason}"),
             "install the policy's part for containers (container-selinux)",
         ),
+        SeLinux::Ready(contexts) if contexts.unconfined.is_none() => Finding::warning(
+            name,
+            "the policy has no label for what is not confined: privileged containers, and those with \
+             the host's processes or IPC, run in skiffd's own domain",
+            "install the policy's part for containers (container-selinux)",
+        ),
         SeLinux::Ready(contexts) => {
             let process = &contexts.process;
             Finding::fine(name, format!("pods are labelled {process}"))
