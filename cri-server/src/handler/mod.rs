@@ -118,6 +118,15 @@ impl Handlers {
         self.others.get(name)
     }
 
+    /// The name by which a handler is known that a request may leave empty.
+    pub fn name_of<'a>(&'a self, asked: &'a str) -> &'a str {
+        if asked.is_empty() {
+            &self.default_name
+        } else {
+            asked
+        }
+    }
+
     /// Whether it is known of all what they can do.
     pub fn are_settled(&self) -> bool {
         let mut others = self.others.values();

@@ -1,6 +1,7 @@
 //! RunPodSandbox: makes a pod.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use skiff_cri::v1::{
     PodSandboxConfig, PodSandboxMetadata, RunPodSandboxRequest, RunPodSandboxResponse,
@@ -23,9 +24,26 @@ pub async fn handle(
     daemon: &Arc<Daemon>,
     request: RunPodSandboxRequest,
 ) -> Result<RunPodSandboxResponse, RpcError> {
+    let began = Instant::now();
     let config = request.config.ok_or(RpcError::missing("config"))?;
     check_metadata(config.metadata.as_ref())?;
     let handler = find_handler(daemon, &request.runtime_handler)?;
+    let starts = {
+        let handlers = daemon.handlers.load();
+        let name = handlers.name_of(&request.runtime_handler);
+        daemon.telemetry.metrics.pod_starts(name)
+    };
+    let result = start(daemon, &handler, config, request.runtime_handler).await;
+    starts.done(began, &result);
+    result
+}
+
+async fn start(
+    daemon: &Arc<Daemon>,
+    handler: &Handler,
+    config: PodSandboxConfig,
+    runtime_handler: String,
+) -> Result<RunPodSandboxResponse, RpcError> {
     daemon.ready().await;
     handler.features.settled().await;
     let id = Id::random().map_err(|e| Arc::new(PodError::Id(e)))?;
@@ -34,10 +52,10 @@ pub async fn handle(
         id,
         labels,
         config,
-        runtime_handler: request.runtime_handler,
+        runtime_handler,
         created_at: clock::now(),
     });
-    let plan = Plan::new(daemon, Arc::clone(&facts), &handler)
+    let plan = Plan::new(daemon, Arc::clone(&facts), handler)
         .map_err(|e| Arc::new(refused(&facts.metadata(), e)))?;
     let (pod, inbox) = PodHandle::new(Arc::clone(&facts));
     let pod = match daemon.store.claim(pod.name(), &pod) {

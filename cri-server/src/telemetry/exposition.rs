@@ -59,6 +59,7 @@ impl Collector for Scrape {
             "phase",
             Phase::ALL.map(|phase| (phase.name(), metrics.phase(phase))),
         )?;
+        pod_starts(&mut out, metrics)?;
         network(&mut out, metrics)?;
         self.pulls(&mut out, &metrics.pulls)?;
         self.inventory(&mut out)?;
@@ -157,6 +158,22 @@ fn operations(out: &mut Out<'_, '_>, metrics: &Metrics) -> fmt::Result {
     )
 }
 
+fn pod_starts(out: &mut Out<'_, '_>, metrics: &Metrics) -> fmt::Result {
+    let all = metrics.all_pod_starts();
+    out.histograms(
+        "pod_start_duration",
+        "How long RunPodSandbox took when it succeeded.",
+        "handler",
+        all.iter().map(|(name, work)| (name, &work.took)),
+    )?;
+    out.counters(
+        "pod_starts_errors",
+        "How often RunPodSandbox failed.",
+        "handler",
+        all.iter().map(|(name, work)| (name, work.failures())),
+    )
+}
+
 fn network(out: &mut Out<'_, '_>, metrics: &Metrics) -> fmt::Result {
     let all =
         || NetworkOperation::ALL.map(|operation| (operation.name(), metrics.network(operation)));
@@ -203,11 +220,11 @@ impl Out<'_, '_> {
         name: &str,
         help: &str,
         label: &str,
-        values: impl IntoIterator<Item = (&'static str, u64)>,
+        values: impl IntoIterator<Item = (impl AsRef<str>, u64)>,
     ) -> fmt::Result {
         let mut counters = self.descriptor(name, help, None, MetricType::Counter)?;
         for (value, number) in values {
-            let labels = [(label, value)];
+            let labels = [(label, value.as_ref())];
             let mut family = counters.encode_family(&labels)?;
             family.encode_counter::<NoLabelSet, _, u64>(&number, None)?;
         }
@@ -244,12 +261,13 @@ impl Out<'_, '_> {
         name: &str,
         help: &str,
         label: &str,
-        values: impl IntoIterator<Item = (&'static str, &'h super::Histogram)>,
+        values: impl IntoIterator<Item = (impl AsRef<str>, &'h super::Histogram)>,
     ) -> fmt::Result {
         let mut family =
             self.descriptor(name, help, Some(&Unit::Seconds), MetricType::Histogram)?;
         for (value, histogram) in values {
-            histogram.encode(family.encode_family(&[(label, value)])?)?;
+            let labels = [(label, value.as_ref())];
+            histogram.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
     }

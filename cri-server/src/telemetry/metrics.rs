@@ -1,11 +1,13 @@
 //! What is counted.
 //!
 //! Everything that is counted on a hot path has its place from the start, so that counting is
-//! finding the place and adding to it, without a lock. Names and labels are the matter of
+//! finding the place and adding to it, without a lock; handlers come and go with the configuration, and
+//! finding theirs takes a lock that nobody holds for long. Names and labels are the matter of
 //! [`super::exposition`].
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Instant;
 
 use tonic::Code;
@@ -24,6 +26,8 @@ pub struct Metrics {
     network: [Work; NetworkOperation::ALL.len()],
     /// Image pulls.
     pub pulls: Work,
+    /// Starts of pods by their handlers.
+    pod_starts: RwLock<BTreeMap<String, Arc<Work>>>,
 }
 
 /// A call of the CRI.
@@ -121,6 +125,7 @@ impl Metrics {
             phases: Default::default(),
             network: Default::default(),
             pulls: Work::default(),
+            pod_starts: RwLock::default(),
         }
     }
 
@@ -139,6 +144,25 @@ impl Metrics {
     /// The durations of a phase.
     pub fn phase(&self, phase: Phase) -> &Histogram {
         &self.phases[phase as usize]
+    }
+
+    /// The counters of starts of a handler's pods.
+    pub fn pod_starts(&self, handler: &str) -> Arc<Work> {
+        let known = self.pod_starts.read();
+        let known = known.unwrap_or_else(PoisonError::into_inner);
+        if let Some(found) = known.get(handler) {
+            return Arc::clone(found);
+        }
+        drop(known);
+        let all = self.pod_starts.write();
+        let mut all = all.unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(all.entry(handler.to_owned()).or_default())
+    }
+
+    /// The same for all handlers that have had a pod.
+    pub fn all_pod_starts(&self) -> BTreeMap<String, Arc<Work>> {
+        let all = self.pod_starts.read();
+        all.unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// The counters of what plugins do.
@@ -169,6 +193,25 @@ mod tests {
         assert_eq!(errors, [(Code::NotFound, 2), (Code::Unauthenticated, 1)]);
         assert_eq!(metrics.operation("Status").unwrap().took.count(), 0);
         assert!(metrics.operation("status").is_none());
+    }
+
+    #[test]
+    fn every_handler_has_counters_of_its_own() {
+        let metrics = Metrics::new([]);
+        metrics
+            .pod_starts("a")
+            .done(Instant::now(), &Ok::<_, ()>(()));
+        metrics
+            .pod_starts("a")
+            .done(Instant::now(), &Err::<(), _>(()));
+        metrics
+            .pod_starts("b")
+            .done(Instant::now(), &Ok::<_, ()>(()));
+        let all = metrics.all_pod_starts();
+        let counts = all
+            .iter()
+            .map(|(name, work)| (&**name, work.took.count(), work.failures()));
+        assert_eq!(counts.collect::<Vec<_>>(), [("a", 1, 1), ("b", 1, 0)]);
     }
 
     #[test]
