@@ -39,7 +39,7 @@ fn a_container_is_made_as_the_policy_of_its_namespace_says() {
     assert_eq!(status.code(), Code::Unknown, "a kubelet looks at no other");
     let message = status.message();
     assert!(
-        message.starts_with("SignatureValidationFailed: "),
+        message.starts_with("SignatureValidationFailed: Source image rejected: "),
         "{message}"
     );
     assert!(

@@ -12,6 +12,7 @@ use x509_cert::ext::pkix::name::GeneralName;
 use x509_cert::ext::pkix::{ExtendedKeyUsage, SubjectAltName};
 
 use crate::key::{PublicKey, blocks};
+use crate::sigstore::Flaw;
 
 /// id-kp-codeSigning, 1.3.6.1.5.5.7.3.3.
 const CODE_SIGNING: KeyUsage =
@@ -74,14 +75,31 @@ pub(crate) fn leaf(pem: &str) -> Result<Vec<u8>, String> {
 }
 
 impl Fulcio {
-    /// Verifies a certificate as it was at a time, and returns its key. The error completes "the
-    /// certificate ...".
+    /// Verifies a certificate as it was at a time, and returns its key.
     pub(crate) fn verify(
         &self,
         leaf: &[u8],
         chain: Option<&str>,
         at: UnixTime,
-    ) -> Result<PublicKey, String> {
+    ) -> Result<PublicKey, Flaw> {
+        let (emails, key) = self.identity(leaf, chain, at).map_err(Flaw::Certificate)?;
+        if !emails.contains(&self.subject_email) {
+            return Err(Flaw::Email {
+                required: self.subject_email.clone(),
+                found: emails,
+            });
+        }
+        Ok(key)
+    }
+
+    /// The email addresses of a certificate of our issuer, and its key. The error completes "the
+    /// certificate ...".
+    fn identity(
+        &self,
+        leaf: &[u8],
+        chain: Option<&str>,
+        at: UnixTime,
+    ) -> Result<(Vec<String>, PublicKey), String> {
         let chain = blocks(
             chain.unwrap_or_default().as_bytes(),
             SectionKind::Certificate,
@@ -93,14 +111,6 @@ impl Fulcio {
         let certificate =
             Certificate::from_der(leaf).map_err(|e| format!("cannot be read: {e}"))?;
         require_code_signing(&certificate)?;
-        let emails = emails(&certificate)?;
-        if !emails.contains(&self.subject_email) {
-            return Err(format!(
-                "is for {}, expected {}",
-                list(&emails),
-                self.subject_email
-            ));
-        }
         let issuer = issuer(&certificate)?;
         if issuer != self.oidc_issuer {
             return Err(format!(
@@ -113,7 +123,7 @@ impl Fulcio {
             .subject_public_key_info()
             .to_der()
             .map_err(|e| format!("cannot be read: {e}"))?;
-        PublicKey::from_spki(spki)
+        Ok((emails(&certificate)?, PublicKey::from_spki(spki)?))
     }
 
     fn verify_chain(&self, leaf: &[u8], chain: Vec<Vec<u8>>, at: UnixTime) -> Result<(), String> {
@@ -191,11 +201,4 @@ fn issuer(certificate: &Certificate) -> Result<String, String> {
         found = Some(issuer);
     }
     found.ok_or_else(|| "names no issuer of an identity".into())
-}
-
-fn list(emails: &[String]) -> String {
-    if emails.is_empty() {
-        return "no email address".into();
-    }
-    emails.join(", ")
 }

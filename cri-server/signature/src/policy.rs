@@ -39,7 +39,7 @@ pub enum Rejection {
         digest: String,
     },
     /// Somebody else has, or something else.
-    #[error("signature policy {}, scope {scope:?}: {}", policy.display(), reasons(flaws))]
+    #[error("{} (signature policy {}, scope {scope:?})", reasons(flaws), policy.display())]
     Unacceptable {
         /// The policy.
         policy: PathBuf,
@@ -53,6 +53,7 @@ pub enum Rejection {
 fn reasons(flaws: &[Flaw]) -> String {
     let all: Vec<String> = flaws.iter().map(ToString::to_string).collect();
     match all.as_slice() {
+        [one] if matches!(flaws, [Flaw::Email { .. }]) => one.clone(),
         [one] => format!("its signature is not accepted: {one}"),
         all => format!(
             "none of its {} signatures is accepted: {}",

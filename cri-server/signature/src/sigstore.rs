@@ -53,6 +53,14 @@ pub enum Flaw {
     /// The certificate does not count.
     #[error("its certificate {0}")]
     Certificate(String),
+    /// Somebody else signed.
+    #[error("Required email {required} not found (got {found:?})")]
+    Email {
+        /// Who should have.
+        required: String,
+        /// Whom the certificate is for.
+        found: Vec<String>,
+    },
     /// The log's promise does not count.
     #[error("its transparency log entry: {0}")]
     Log(String),
@@ -116,9 +124,7 @@ impl Sigstore {
                 let pem = signature.certificate.as_deref().ok_or(missing)?;
                 let leaf = certificate::leaf(pem).map_err(Flaw::Certificate)?;
                 let at = self.logged(signature, &bytes, &leaf)?;
-                let key = fulcio
-                    .verify(&leaf, signature.chain.as_deref(), at)
-                    .map_err(Flaw::Certificate)?;
+                let key = fulcio.verify(&leaf, signature.chain.as_deref(), at)?;
                 if !key.verifies(payload, &bytes) {
                     return Err(Flaw::CertificateKey);
                 }

@@ -8,7 +8,7 @@
 //! for a client at a URL. The task of the pod ([`crate::pod`]) owns
 //! all change.
 
-mod admission;
+pub mod admission;
 mod confine;
 pub mod create;
 pub mod error;

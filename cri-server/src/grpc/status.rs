@@ -5,6 +5,7 @@ use skiff_spec::SpecError;
 use tonic::{Code, Status};
 
 use crate::container::ContainerError;
+use crate::container::admission::AdmissionError;
 use crate::pod::PodError;
 use crate::rpc::RpcError;
 use crate::selinux::RelabelError;
@@ -36,8 +37,8 @@ fn code(error: &RpcError) -> Code {
 
 /// A kubelet looks for certain words at the beginning of a message, and only finds them when the
 /// code is Unknown (cri-api, pkg/errors).
-fn message(error: &RpcError) -> String {
-    match error {
+fn message(whole: &RpcError) -> String {
+    match whole {
         RpcError::Container(error) => match &**error {
             ContainerError::Spec {
                 source: source @ SpecError::RecursiveReadOnly { .. },
@@ -46,20 +47,39 @@ fn message(error: &RpcError) -> String {
             error @ ContainerError::ImageVolume { .. } => {
                 format!("ImageVolumeMountFailed: {}", chain(error))
             }
-            error @ ContainerError::Signature { .. } => invalid_signature(error),
+            ContainerError::Signature { .. } => invalid_signature(whole),
             error => chain(error),
         },
         RpcError::Pull(error) if error.is_registry_unavailable() => {
             format!("RegistryUnavailable: {}", chain(error))
         }
-        RpcError::Pull(error) if error.is_signature() => invalid_signature(error),
-        RpcError::Policy(error) => invalid_signature(error),
+        RpcError::Pull(error) if error.is_signature() => invalid_signature(whole),
+        RpcError::Policy(_) => invalid_signature(whole),
         error => chain(error),
     }
 }
 
-fn invalid_signature(error: &dyn std::error::Error) -> String {
-    format!("SignatureValidationFailed: {}", chain(error))
+/// Why an image is rejected comes after the word that a kubelet reads, and then what was to be done
+/// with it. Nothing is rejected where signatures or policies cannot be read.
+fn invalid_signature(error: &RpcError) -> String {
+    let rejected = match error {
+        RpcError::Pull(error) => error
+            .rejection()
+            .map(|(image, why)| (format!("pull {image}"), why)),
+        RpcError::Container(error) => match &**error {
+            ContainerError::Signature { source, .. } => match &**source {
+                AdmissionError::Rejected(why) => Some((error.to_string(), why)),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let reason = match rejected {
+        Some((what, why)) => format!("Source image rejected: {why}: {what}"),
+        None => chain(error),
+    };
+    format!("SignatureValidationFailed: {reason}")
 }
 
 fn pull(error: &PullError) -> Code {

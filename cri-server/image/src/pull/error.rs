@@ -9,6 +9,7 @@ use crate::manifest::ManifestError;
 use crate::pull::SignatureError;
 use crate::registry::{HostsError, RegistryError};
 use skiff_reference::{Reference, ReferenceError};
+use skiff_signature::Rejection;
 
 /// Why a pull failed. Cloneable, because joined pulls share their failure.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -91,6 +92,17 @@ impl PullError {
     /// `SignatureValidationFailed` at the start of the message then.
     pub fn is_signature(&self) -> bool {
         matches!(self, Self::Signature { .. })
+    }
+
+    /// The image that a signature policy rejects, and why.
+    pub fn rejection(&self) -> Option<(&Reference, &Rejection)> {
+        match self {
+            Self::Signature { image, source } => match &**source {
+                SignatureError::Rejected(why) => Some((image, why)),
+                SignatureError::Unreadable { .. } => None,
+            },
+            _ => None,
+        }
     }
 
     /// The image file system is full.

@@ -49,7 +49,8 @@ fn a_certificate_counts_for_whom_it_names() {
     let (policy, good) = (keyless.policy(), Subject::new(EMAIL, ISSUER));
     check(&policy, &[keyless.sign(&good, IN_TIME)]).unwrap();
     let other = Subject::new("eve@example.com", ISSUER);
-    refused(&policy, &[keyless.sign(&other, IN_TIME)], "eve@example.com");
+    let why = "Required email ada@example.com not found (got [\"eve@example.com\"])";
+    refused(&policy, &[keyless.sign(&other, IN_TIME)], why);
     let other = Subject::new(EMAIL, "https://login.example.org");
     refused(
         &policy,
