@@ -25,7 +25,7 @@ use resources::Write;
 
 pub use devices::programs as device_programs;
 pub use oom_score::set_oom_score_adj;
-pub use update::update;
+pub use update::{high, put_back_high, update};
 
 /// An open cgroup directory.
 #[derive(Debug)]

@@ -34,6 +34,22 @@ pub fn update(path: &Path, limits: &LinuxResources) -> Result<(), Error> {
     open(path)?.change(writes)
 }
 
+/// What `memory.high` of a cgroup is, which [`update`] lowers while it lowers `memory.max`: for
+/// [`put_back_high`], should the process that does it be killed then. `None` where there is no such file.
+pub fn high(path: &Path) -> Option<String> {
+    let high = open(path).ok()?.read(HIGH).ok()?;
+    Some(high.trim_end().to_owned())
+}
+
+/// Gives a cgroup the `memory.high` that it had. The kernel may reclaim meanwhile.
+pub fn put_back_high(path: &Path, high: &str) -> Result<(), Error> {
+    let (cgroup, write) = (open(path)?, Write::new(HIGH, high));
+    cgroup.write(&write).map_err(|e| cgroup.refused(&write, e))
+}
+
+/// Where the kernel is told how much memory is too much, without killing.
+const HIGH: &str = "memory.high";
+
 /// A value for a file that has another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Change {
@@ -86,9 +102,9 @@ impl Cgroup {
             return put(write);
         }
         let high = self
-            .read("memory.high")
-            .doing(|| format!("read {}/memory.high", self.path.display()))?;
-        let press = |value: &str| put(&Write::new("memory.high", value));
+            .read(HIGH)
+            .doing(|| format!("read {}/{HIGH}", self.path.display()))?;
+        let press = |value: &str| put(&Write::new(HIGH, value));
         if amount(&high).is_none_or(|high| high > limit) {
             press(&write.value)?;
         }

@@ -8,8 +8,12 @@
 //!  Update ──> waiting ──clone3──> under way ──reaped──> answered, the next begins
 //!                                    │ KillAll
 //!                                    v
-//!                                  killed ──reaped──> answered with a failure
+//!                                  killed ──reaped──> answered with a failure, after another process
+//!                                                     has put back memory.high if the container lives
 //! ```
+//!
+//! A limit of memory is lowered with the help of `memory.high`, which no client sets and so none would
+//! put back. Which other limits have been changed a client sees, and it asks again.
 //!
 //! What must hold: the cgroup is not removed while a process is writing to its files, since the
 //! kernel lets rmdir wait for such a write.
@@ -42,7 +46,12 @@ pub(crate) struct Updates {
 #[derive(Debug)]
 enum Change {
     /// By a process of ours.
-    Own(Asker, Aside),
+    Own {
+        asker: Asker,
+        aside: Aside,
+        /// `memory.high` as it was, where the limit of memory is changed.
+        high: Option<String>,
+    },
     /// By a command of another runtime.
     Outside,
 }
@@ -50,12 +59,12 @@ enum Change {
 impl Updates {
     /// A process of ours is writing to the cgroup.
     pub(crate) fn writes(&self) -> bool {
-        matches!(self.now, Some(Change::Own(..)))
+        matches!(self.now, Some(Change::Own { .. }))
     }
 
     /// Ends the process that is writing.
     pub(crate) fn kill(&self) {
-        if let Some(Change::Own(_, aside)) = &self.now {
+        if let Some(Change::Own { aside, .. }) = &self.now {
             // It can only have ended already.
             let _ = sys::send_signal(aside.pidfd(), libc::SIGKILL);
         }
@@ -110,34 +119,64 @@ impl Shim {
         let (cgroup, first) = (&container.cgroup, container.process.pid());
         if !outside {
             let change = || report(change(cgroup, first, &update));
+            let changes_memory = update.resources.memory().is_some();
+            let high = changes_memory.then(|| cgroup::high(cgroup)).flatten();
             let aside = Aside::begin(change).map_err(|e| failure::of(&e))?;
-            container.updates.now = Some(Change::Own(asker, aside));
+            container.updates.now = Some(Change::Own { asker, aside, high });
             return Ok(());
         }
         let score = |score| cgroup::set_oom_score_adj(cgroup, first, score);
         let old = update.oom_score_adj.map(score).transpose();
         let old = old.map_err(|e| failure::of(&e))?;
         self.update_outside(key, asker, &update.resources, old)?;
-        if let Some(container) = self.containers.get_mut(&key) {
-            container.updates.now = Some(Change::Outside);
-        }
+        self.now_changes(key, Change::Outside);
         Ok(())
     }
 
     /// A child was reaped. Gives whether it was one that changed limits.
     pub(crate) fn update_ended(&mut self, pid: i32, ended: Ended) -> bool {
-        let ours = |change: &Change| matches!(change, Change::Own(_, aside) if aside.pid() == pid);
+        let ours =
+            |change: &Change| matches!(change, Change::Own { aside, .. } if aside.pid() == pid);
         let mut all = self.containers.iter_mut();
         let found = all.find(|(_, container)| container.updates.now.as_ref().is_some_and(ours));
         let Some((&key, container)) = found else {
             return false;
         };
-        if let Some(Change::Own(asker, aside)) = container.updates.now.take() {
-            let answer = outcome(&container.id, aside, ended);
+        if let Some(Change::Own { asker, aside, high }) = container.updates.now.take() {
+            let answer = match outcome(&container.id, aside, ended) {
+                Ok(done) => done.map(|()| Reply::Done),
+                Err(killed) => match high.and_then(|high| self.put_back(key, &high, &killed)) {
+                    Some(aside) => {
+                        let high = None;
+                        self.now_changes(key, Change::Own { asker, aside, high });
+                        return true;
+                    }
+                    None => Err(killed),
+                },
+            };
             self.peers.answer(&self.poll, asker, answer);
         }
         self.next_update(key);
         true
+    }
+
+    /// Begins to give a container its `memory.high` back, after which `killed` is said; `None` for one
+    /// that is at its end, or when that is not possible.
+    fn put_back(&mut self, key: Key, high: &str, killed: &Failure) -> Option<Aside> {
+        self.advance(key, Input::Update).ok()?;
+        let cgroup = &self.containers.get(&key)?.cgroup;
+        let work = || {
+            // The failure is told either way.
+            let _ = cgroup::put_back_high(cgroup, high);
+            said(&Err(killed.clone()))
+        };
+        Aside::begin(work).ok()
+    }
+
+    fn now_changes(&mut self, key: Key, change: Change) {
+        if let Some(container) = self.containers.get_mut(&key) {
+            container.updates.now = Some(change);
+        }
     }
 
     /// The other runtime's command that changed limits has ended, and is answered.
@@ -160,7 +199,7 @@ fn change(cgroup: &Path, first: i32, update: &Update) -> Result<(), skiff_runtim
 
 /// What the process says of it: nothing is left to say when all went well.
 fn report(done: Result<(), skiff_runtime::Error>) -> Vec<u8> {
-    let said = done.map_err(|error| {
+    let done = done.map_err(|error| {
         let mut failure = failure::of(&error);
         let starts = failure.message.char_indices().map(|(at, _)| at);
         if let Some(end) = starts.take_while(|at| *at <= LONGEST).last()
@@ -170,22 +209,25 @@ fn report(done: Result<(), skiff_runtime::Error>) -> Vec<u8> {
         }
         failure
     });
-    // A failure is words and a number.
-    serde_json::to_vec(&said).unwrap_or_default()
+    said(&done)
 }
 
-/// What has come of the process.
-fn outcome(id: &str, aside: Aside, ended: Ended) -> Result<Reply, Failure> {
+fn said(done: &Result<(), Failure>) -> Vec<u8> {
+    // A failure is words and a number.
+    serde_json::to_vec(done).unwrap_or_default()
+}
+
+/// What the process says of its change; the error is that it does not.
+fn outcome(id: &str, aside: Aside, ended: Ended) -> Result<Result<(), Failure>, Failure> {
     let said = aside.answer().map_err(|e| failure::of(&e))?;
-    let done: Result<(), Failure> = serde_json::from_slice(&said).map_err(|_| {
+    serde_json::from_slice(&said).map_err(|_| {
         let code = ended.code;
         let message = format!(
             "container {id}: the process that changes its limits ended with exit code {code}; some \
              may have been changed"
         );
         failure::new(FailureKind::System, message)
-    })?;
-    done.map(|()| Reply::Done)
+    })
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ use std::thread;
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{UnmountFlags, mount_bind, unmount};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 use skiff_shim_proto::message::{Call, Failure, FailureKind, Reply, Update};
 
@@ -61,8 +62,12 @@ impl Drop for Covered {
 }
 
 fn has_pids() -> bool {
+    has("pids")
+}
+
+fn has(controller: &str) -> bool {
     fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
-        .is_ok_and(|text| text.split_whitespace().any(|word| word == "pids"))
+        .is_ok_and(|text| text.split_whitespace().any(|word| word == controller))
 }
 
 /// Waits until a change is under way, and gives the pid of who makes it.
@@ -170,4 +175,44 @@ fn a_change_ends_with_its_shim() {
     shim.process.kill().unwrap();
     shim.process.wait().unwrap();
     wait_for("the change to end", || (!lives(writer)).then_some(()));
+}
+
+/// The OOM killer may choose who changes limits; its container lives on, and is not to be slowed down by
+/// what was for a moment only.
+#[test]
+fn a_change_that_is_killed_leaves_no_memory_high() {
+    needs_a_lab!();
+    if !(has_pids() && has("memory")) {
+        eprintln!("skipped: no pids or no memory controller");
+        return;
+    }
+    let (scene, mut shim) = (Scene::new(), Shim::pod());
+    let create = scene.container(shim.pid, "c", &["sleep", "600"]);
+    shim.daemon.run(create);
+    let limits = |memory: u64, pids: u32| {
+        Call::Update(Box::new(Update {
+            id: "c".into(),
+            resources: serde_json::from_value(json!({
+                "memory": {"limit": memory}, "pids": {"limit": pids},
+            }))
+            .unwrap(),
+            oom_score_adj: None,
+        }))
+    };
+    let set = shim.daemon.ask(limits(128 << 20, 99));
+    assert!(matches!(set, Ok(Reply::Done)), "{set:?}");
+    let high = scene.cgroup("c").join("memory.high");
+    let covered = Covered::new(&scene, "c");
+    let asked = shim.daemon.send(limits(64 << 20, 20), &[]);
+    let writer = begun(shim.pid);
+    // In the middle it would be so.
+    fs::write(&high, "67108864").unwrap();
+    kill_process(Pid::from_raw(writer).unwrap(), Signal::KILL).unwrap();
+    let failure = shim.daemon.answer(asked).unwrap_err();
+    assert_eq!(failure.kind, FailureKind::System, "{failure}");
+    assert_eq!(fs::read_to_string(&high).unwrap(), "max\n");
+    drop(covered);
+    let deleted = shim.daemon.ask(Call::Delete { id: "c".into() });
+    assert!(matches!(deleted, Ok(Reply::Done)), "{deleted:?}");
+    shim.shutdown();
 }
