@@ -111,8 +111,8 @@ pub(crate) async fn unused_images_make_room(lab: Arc<Lab>) -> anyhow::Result<()>
     lab.pull(&large).await?;
     near(lab.image_bytes().await?, before + LARGE, "with the image")?;
 
-    // the kubelet has seen the images before the disk runs out
-    let least = available()? - LARGE / 4;
+    // some room for what pods and the kubelet's own log write meanwhile, and less than the ballast takes
+    let least = available()? - LARGE / 2;
     reconfigure(&json!({
         "imageMinimumGCAge": "1s",
         "evictionHard": {"nodefs.available": least.to_string()},
@@ -120,9 +120,10 @@ pub(crate) async fn unused_images_make_room(lab: Arc<Lab>) -> anyhow::Result<()>
     }))?;
     lab.restart_kubelet().await?;
     runs.runs().await?;
+    // the kubelet has seen the images before the disk runs out; one that is slow counts their age from later
     tokio::time::sleep(LOOK * 20).await;
     let ballast = "/var/tmp/ballast";
-    fallocate(ballast, LARGE / 2)?;
+    fallocate(ballast, LARGE * 3 / 4)?;
 
     let deadline = Instant::now() + LIMIT;
     while lab.images().await?.contains(&large) {
