@@ -6,13 +6,14 @@
 //! ```
 //!
 //! A pod has stopped when nothing runs in it any more, so after its containers. A container that
-//! was to be started and is found ended has run in between, unless its end says otherwise.
+//! was to be started and is found ended has run in between, unless its end says otherwise; and so has
+//! one whose end tells of a time before, where the start was too quick to be seen.
 
 use std::sync::Arc;
 
 use skiff_cri::v1::ContainerEventType as Kind;
 
-use crate::container::{ContainerView, State};
+use crate::container::{ContainerView, Exit, State};
 use crate::id::Id;
 use crate::pod::{PodView, State as PodState};
 
@@ -50,13 +51,13 @@ fn of_container(
 ) -> impl Iterator<Item = Kind> {
     let ended = |view: &ContainerView| view.state.exit().is_some();
     let created = before.is_none();
-    let started = !before.is_some_and(has_run) && has_run(after)
-        || before.is_some_and(|view| matches!(view.state, State::Starting { .. }))
-            && after
-                .state
-                .exit()
-                .is_some_and(|exit| !exit.is_start_error());
+    let to_be_started = before.is_some_and(|view| matches!(view.state, State::Starting { .. }));
+    let has_come_and_gone = |exit: &Exit| {
+        !exit.is_start_error() && (to_be_started || exit.started_at < exit.finished_at)
+    };
     let stopped = ended(after) && !before.is_some_and(ended);
+    let started = !before.is_some_and(has_run)
+        && (has_run(after) || stopped && after.state.exit().is_some_and(has_come_and_gone));
     [
         (created, Kind::ContainerCreatedEvent),
         (started, Kind::ContainerStartedEvent),

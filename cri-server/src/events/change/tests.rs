@@ -154,7 +154,19 @@ fn a_container_lives() {
             Some(exited("StartError", 9)),
             vec![Stopped],
         ),
-        (Some(created()), Some(exited("Error", 9)), vec![Stopped]),
+        // One that never ran ended when it began.
+        (Some(created()), Some(exited("Error", 5)), vec![Stopped]),
+        // Start and end came together: nobody has seen it start.
+        (
+            Some(created()),
+            Some(exited("Error", 9)),
+            vec![Started, Stopped],
+        ),
+        (
+            Some(created()),
+            Some(exited("StartError", 9)),
+            vec![Stopped],
+        ),
         (Some(exited("Error", 9)), Some(exited("Error", 9)), vec![]),
         (Some(exited("Error", 9)), None, vec![Deleted]),
     ] {
