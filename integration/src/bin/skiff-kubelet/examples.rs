@@ -46,6 +46,12 @@ async fn run(
     Ok((given, pod, id))
 }
 
+/// What a container serves, which runs before it listens.
+async fn page_of(lab: &Lab, id: &str, port: u16) -> anyhow::Result<String> {
+    let ask = format!("until wget -q -O - http://127.0.0.1:{port}/; do sleep 0.2; done");
+    lab.exec(id, &ask).await
+}
+
 /// nginx as root of a user namespace.
 pub(crate) async fn a_user_namespace(lab: Arc<Lab>) -> anyhow::Result<()> {
     let (given, _, id) = run(&lab, example!("user-namespace"), "userns", "nginx").await?;
@@ -53,7 +59,7 @@ pub(crate) async fn a_user_namespace(lab: Arc<Lab>) -> anyhow::Result<()> {
         .exec(&id, "awk '{print $1, ($2 > 65535), $3}' /proc/1/uid_map")
         .await?;
     ensure!(map == "0 1 65536", "mapped as {map:?}");
-    let page = lab.exec(&id, "wget -q -O - http://127.0.0.1/").await?;
+    let page = page_of(&lab, &id, 80).await?;
     ensure!(page.contains("Welcome to nginx"), "{page:?}");
     given.remove().await
 }
@@ -115,7 +121,7 @@ pub(crate) async fn a_counter(lab: Arc<Lab>) -> anyhow::Result<()> {
 /// nginx with its configuration from a ConfigMap.
 pub(crate) async fn a_configuration(lab: Arc<Lab>) -> anyhow::Result<()> {
     let (given, _, id) = run(&lab, example!("nginx-config"), "configured", "nginx").await?;
-    let page = lab.exec(&id, "wget -q -O - http://127.0.0.1:8080/").await?;
+    let page = page_of(&lab, &id, 8080).await?;
     ensure!(page == "from the ConfigMap", "{page:?}");
     given.remove().await
 }
@@ -151,7 +157,7 @@ pub(crate) async fn a_runtime_class(lab: Arc<Lab>) -> anyhow::Result<()> {
         .find(|one| one.metadata.as_ref().is_some_and(|of| of.uid == pod.uid()));
     let handler = &ours.context("no such pod")?.runtime_handler;
     ensure!(handler == "crun", "run by {handler:?}");
-    let page = lab.exec(&id, "wget -q -O - http://127.0.0.1/").await?;
+    let page = page_of(&lab, &id, 80).await?;
     ensure!(page.contains("Welcome to nginx"), "{page:?}");
     given.remove().await
 }
