@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod cgroup;
 pub mod client;
 pub mod collector;
 pub mod content;

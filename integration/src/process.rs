@@ -80,6 +80,11 @@ pub fn unique(pid: u32) -> Option<u64> {
     Some(field(&path, "Private_Clean")? + field(&path, "Private_Dirty")?)
 }
 
+/// Resident bytes, of what is shared the process's share.
+pub fn proportional(pid: u32) -> Option<u64> {
+    field(&format!("/proc/{pid}/smaps_rollup"), "Pss:")
+}
+
 /// The arguments of a process, with blanks between them.
 pub fn command_line(pid: u32) -> String {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
+use skiff_integration::cgroup::processor_time;
 use skiff_integration::client::{BUSYBOX, Cri};
+use skiff_integration::process;
 
 use crate::http;
 use crate::kubelet::{self, Kubelet, MANIFESTS, READ_ONLY_PORT};
@@ -80,7 +82,7 @@ impl Figures {
         let relist = "kubelet_pleg_relist_duration_seconds";
         Ok(Self {
             at: Instant::now(),
-            cpu: cpu()?,
+            cpu: processor_time(Path::new(CGROUP))?.as_secs_f64(),
             relisting: sum(&kubelet, &format!("{relist}_sum")),
             relists: sum(&kubelet, &format!("{relist}_count")),
             probes: sum(&probes, "prober_probe_total"),
@@ -140,31 +142,16 @@ async fn ready() -> anyhow::Result<usize> {
     Ok(pods.len())
 }
 
-/// Seconds of processor time that the runtime has used.
-fn cpu() -> anyhow::Result<f64> {
-    let path = Path::new(CGROUP).join("cpu.stat");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
-    let usage = text
-        .lines()
-        .find_map(|line| line.strip_prefix("usage_usec "));
-    let usage: f64 = usage.context("no usage")?.parse()?;
-    Ok(usage / 1e6)
-}
-
 /// Mebibytes that the runtime's processes hold, what they share counted once.
 fn memory() -> anyhow::Result<f64> {
-    let mut kib = 0.0;
     let path = Path::new(CGROUP).join("cgroup.procs");
-    for pid in fs::read_to_string(&path)
-        .with_context(|| format!("read {path:?}"))?
-        .lines()
-    {
-        let text = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap_or_default();
-        let share = text.lines().find_map(|line| line.strip_prefix("Pss:"));
-        let share = share.and_then(|line| line.trim().strip_suffix(" kB"));
-        kib += share.map_or(Ok(0.0), |share| share.trim().parse::<f64>())?;
+    let pids = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
+    let mut bytes = 0;
+    for pid in pids.lines() {
+        // one that has ended meanwhile holds nothing
+        bytes += process::proportional(pid.parse()?).unwrap_or_default();
     }
-    Ok(kib / 1024.0)
+    Ok(bytes as f64 / f64::from(1 << 20))
 }
 
 /// The sum of all series of a metric.

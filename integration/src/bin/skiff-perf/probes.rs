@@ -1,13 +1,12 @@
 //! What exec probes cost: processor time of a runtime's own processes while every container is asked
 //! once a second. What runs in the containers is not counted.
 
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use clap::Args;
-use skiff_cri::v1::ExecSyncRequest;
+use skiff_integration::cgroup::processor_time;
 use skiff_integration::client::Cri;
 use skiff_integration::figures::Column;
 use tokio::task::JoinSet;
@@ -72,7 +71,7 @@ async fn measure(
         containers.push(id);
     }
     tokio::time::sleep(SETTLE).await;
-    let before = used(cgroup)?;
+    let before = processor_time(cgroup)?;
     let mut askers = JoinSet::new();
     let until = Instant::now() + Duration::from_secs(options.seconds);
     for (number, id) in containers.into_iter().enumerate() {
@@ -84,7 +83,7 @@ async fn measure(
     while let Some(asked) = askers.join_next().await {
         probes += asked??;
     }
-    let used = used(cgroup)?.saturating_sub(before);
+    let used = processor_time(cgroup)?.saturating_sub(before);
     let mut column = Column::new(name);
     column.push("processor time of an exec probe", used / probes.max(1));
     Ok(column)
@@ -98,12 +97,7 @@ async fn ask(mut cri: Cri, id: String, offset: Duration, until: Instant) -> anyh
     let mut asked = 0;
     while Instant::now() < until {
         turns.tick().await;
-        let request = ExecSyncRequest {
-            container_id: id.clone(),
-            cmd: vec!["true".into()],
-            timeout: 0,
-        };
-        let answer = cri.runtime.exec_sync(request).await?.into_inner();
+        let answer = cri.exec(&id, &["true"], 0).await?;
         ensure!(
             answer.exit_code == 0,
             "`true` ended with {}",
@@ -112,14 +106,4 @@ async fn ask(mut cri: Cri, id: String, offset: Duration, until: Instant) -> anyh
         asked += 1;
     }
     Ok(asked)
-}
-
-/// Processor time that the processes of a cgroup have used, also those that are gone.
-fn used(cgroup: &Path) -> anyhow::Result<Duration> {
-    let path = cgroup.join("cpu.stat");
-    let text = fs::read_to_string(&path).with_context(|| format!("read {path:?}"))?;
-    let mut lines = text.lines();
-    let usage = lines.find_map(|line| line.strip_prefix("usage_usec "));
-    let usage = usage.with_context(|| format!("{path:?} tells no usage"))?;
-    Ok(Duration::from_micros(usage.trim().parse()?))
 }
