@@ -175,12 +175,7 @@ impl PodTask {
             hostname_path: Some(dir.join(HOSTNAME)),
             hosts_path: Some(dir.join(HOSTS)),
             resolv_conf_path: Some(dir.join(RESOLV_CONF)),
-            labels: self
-                .handle
-                .facts()
-                .labels
-                .as_ref()
-                .map(|of_pod| of_pod.labels.clone()),
+            labels: self.handle.facts().recorded_labels(),
         }
     }
 

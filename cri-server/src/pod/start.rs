@@ -177,7 +177,7 @@ impl Taken {
             holding: true,
             ips: Vec::new(),
             cgroup_parent: plan.place.path.clone(),
-            labels: facts.labels.as_ref().map(|of_pod| of_pod.labels.clone()),
+            labels: facts.recorded_labels(),
             state: State::Starting,
         };
         let mut adopted = Adopted { plan, shim, record };

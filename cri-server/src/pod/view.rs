@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use skiff_cri::v1 as cri;
+use skiff_spec::selinux::Labels;
 
 use super::state::State as PodState;
 use crate::container::state::Denied;
@@ -33,6 +34,11 @@ impl Facts {
     /// Its metadata; empty when the request had none, which creation refuses.
     pub fn metadata(&self) -> cri::PodSandboxMetadata {
         self.config.metadata.clone().unwrap_or_default()
+    }
+
+    /// Its SELinux labels, for its record.
+    pub fn recorded_labels(&self) -> Option<Labels> {
+        self.labels.as_ref().map(|of_pod| of_pod.labels.clone())
     }
 
     /// The SELinux label of its files.
