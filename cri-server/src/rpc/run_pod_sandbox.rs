@@ -10,7 +10,7 @@ use skiff_cri::v1::{
 use super::RpcError;
 use crate::clock;
 use crate::daemon::Daemon;
-use crate::handler::Handler;
+use crate::handler::{Handler, Handlers};
 use crate::id::Id;
 use crate::pod::start::{Plan, refused};
 use crate::pod::{Facts, PodError, PodHandle, State, task};
@@ -27,11 +27,11 @@ pub async fn handle(
     let began = Instant::now();
     let config = request.config.ok_or(RpcError::missing("config"))?;
     check_metadata(config.metadata.as_ref())?;
-    let handler = find_handler(daemon, &request.runtime_handler)?;
-    let starts = {
+    let (handler, starts) = {
         let handlers = daemon.handlers.load();
+        let handler = find_handler(&handlers, &request.runtime_handler)?;
         let name = handlers.name_of(&request.runtime_handler);
-        daemon.telemetry.metrics.pod_starts(name)
+        (handler, daemon.telemetry.metrics.pod_starts(name))
     };
     let result = start(daemon, &handler, config, request.runtime_handler).await;
     starts.done(began, &result);
@@ -138,8 +138,7 @@ fn check_metadata(metadata: Option<&PodSandboxMetadata>) -> Result<(), RpcError>
     Ok(())
 }
 
-fn find_handler(daemon: &Daemon, asked: &str) -> Result<Arc<Handler>, RpcError> {
-    let handlers = daemon.handlers.load();
+fn find_handler(handlers: &Handlers, asked: &str) -> Result<Arc<Handler>, RpcError> {
     if let Some(handler) = handlers.find(asked) {
         return Ok(Arc::clone(handler));
     }
