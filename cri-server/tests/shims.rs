@@ -2,6 +2,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use skiff_cri::v1 as cri;
@@ -218,41 +219,38 @@ fn the_last_words_of_a_shim_are_heard_when_its_pod_is_stopped() {
     assert_eq!(node.start().status(&c).unwrap().exit_code, 137);
 }
 
+/// A pool that keeps one spare, under the directory of the node.
+fn pool(node: &Node) -> Pool {
+    Pool::new(Arc::new(node.shims.clone()), node.path(""), 1)
+}
+
 /// They cost something, and most nodes need none.
-#[test]
-fn spares_with_a_user_namespace_are_kept_once_one_was_asked_for() {
+#[tokio::test(flavor = "multi_thread")]
+async fn spares_with_a_user_namespace_are_kept_once_one_was_asked_for() {
     let node = Node::new();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let run_dirs = tempfile::tempdir().unwrap();
-    let shims = std::sync::Arc::new(node.shims.clone());
-    let _context = runtime.enter();
-    let pool = Pool::new(shims, run_dirs.path().into(), 1);
+    let pool = pool(&node);
     let (plain, with_one) = (Kind::Plain, Kind::UserNamespace);
     wait_until("a spare", || node.shims.kinds() == [plain]);
-    let first = runtime.block_on(pool.take(with_one)).unwrap();
+    let first = pool.take(with_one).await.unwrap();
     wait_until("another", || {
         node.shims.kinds() == [plain, with_one, with_one]
     });
-    let other = runtime.block_on(pool.take(plain)).unwrap();
+    let other = pool.take(plain).await.unwrap();
     let all = [plain, with_one, with_one, plain];
     wait_until("one in its place", || node.shims.kinds() == all);
     drop((first, other));
 }
 
-#[test]
-fn another_number_of_spares_is_kept_from_then_on() {
+#[tokio::test(flavor = "multi_thread")]
+async fn another_number_of_spares_is_kept_from_then_on() {
     let node = Node::new();
-    let runtime = tokio::runtime::Runtime::new().unwrap();
-    let run_dirs = tempfile::tempdir().unwrap();
-    let shims = std::sync::Arc::new(node.shims.clone());
-    let _context = runtime.enter();
-    let pool = Pool::new(shims, run_dirs.path().into(), 1);
+    let pool = pool(&node);
     wait_until("a spare", || pool.spares() == 1);
     pool.resize(3);
     wait_until("two more", || pool.spares() == 3);
     pool.resize(0);
     wait_until("the end of all", || pool.spares() == 0);
-    let taken = runtime.block_on(pool.take(Kind::Plain)).unwrap();
+    let taken = pool.take(Kind::Plain).await.unwrap();
     assert_eq!(pool.spares(), 0);
     drop(taken);
 }
