@@ -85,22 +85,20 @@ impl Constants {
                 continue;
             }
             let instruction = program.get(at)?;
-            let (next, operand) = (at + 1, instruction.operand);
-            match instruction.code {
-                Instruction::LOAD => ways.push((next, Holds::after(holds, operand)?)),
-                Instruction::AND if holds == Holds::Argument => ways.push((next, holds)),
-                Instruction::JUMP => ways.push((next.checked_add(operand as usize)?, holds)),
-                Instruction::RETURN => {}
+            let holds = match instruction.code {
+                Instruction::LOAD => holds.after(instruction.operand)?,
+                Instruction::AND if holds == Holds::Argument => holds,
+                Instruction::JUMP | Instruction::RETURN => holds,
                 Instruction::EQUAL
                 | Instruction::ABOVE
                 | Instruction::AT_LEAST
                 | Instruction::ANY_BIT => {
                     constants.compared(holds, instruction)?;
-                    ways.push((next + usize::from(instruction.jump_true), holds));
-                    ways.push((next + usize::from(instruction.jump_false), holds));
+                    holds
                 }
                 _ => return None,
-            }
+            };
+            ways.extend(instruction.followers(at).map(|next| (next, holds)));
         }
         Some(constants)
     }

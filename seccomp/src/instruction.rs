@@ -72,6 +72,20 @@ impl Instruction {
         }
     }
 
+    /// Where a program may go on after this one at `at`: one place, after a comparison two, after a
+    /// result none.
+    pub(crate) fn followers(self, at: usize) -> impl Iterator<Item = usize> {
+        // no program is as long as what saturates
+        let over = |count| Some((at + 1).saturating_add(count));
+        let followers = match self.code {
+            Self::RETURN => [None, None],
+            Self::JUMP => [over(self.operand as usize), None],
+            Self::LOAD | Self::AND => [over(0), None],
+            _ => [self.jump_true, self.jump_false].map(|count| over(count.into())),
+        };
+        followers.into_iter().flatten()
+    }
+
     /// As the kernel takes it, in this machine's byte order.
     pub(crate) fn bytes(self) -> [u8; Self::SIZE] {
         let [c0, c1] = self.code.to_ne_bytes();

@@ -141,19 +141,8 @@ impl<'a> Writer<'a> {
         let mut reached = BTreeSet::new();
         let mut ways = vec![start];
         while let Some(at) = ways.pop() {
-            if !reached.insert(at) {
-                continue;
-            }
-            let instruction = self.original[at];
-            let next = at + 1;
-            match instruction.code {
-                Instruction::RETURN => {}
-                Instruction::JUMP => ways.push(next + instruction.operand as usize),
-                Instruction::LOAD | Instruction::AND => ways.push(next),
-                _ => ways.extend([
-                    next + usize::from(instruction.jump_true),
-                    next + usize::from(instruction.jump_false),
-                ]),
+            if reached.insert(at) {
+                ways.extend(self.original[at].followers(at));
             }
         }
         reached
