@@ -397,48 +397,18 @@ mod tests {
 
     #[test]
     fn root_as_destination_and_missing_sources_are_refused_by_name() {
+        let refused = |mount: &SpecMount| {
+            let label = MountLabel::default();
+            let mounts = std::slice::from_ref(mount);
+            let prepared = prepare(mounts, None, &[], None, label, &mut Vec::new());
+            prepared.unwrap_err().to_string()
+        };
         let mut mount = SpecMount::default();
         mount.set_destination("/".into());
-        assert!(
-            prepare(
-                &[mount.clone()],
-                None,
-                &[],
-                None,
-                MountLabel::default(),
-                &mut Vec::new()
-            )
-            .unwrap_err()
-            .to_string()
-            .contains("mount at /")
-        );
+        assert!(refused(&mount).contains("mount at /"));
         mount.set_destination("/data".into());
-        assert!(
-            prepare(
-                &[mount.clone()],
-                None,
-                &[],
-                None,
-                MountLabel::default(),
-                &mut Vec::new()
-            )
-            .unwrap_err()
-            .to_string()
-            .contains("/data")
-        );
+        assert!(refused(&mount).contains("/data"));
         mount.set_options(Some(vec!["bind".into()]));
-        assert!(
-            prepare(
-                &[mount],
-                None,
-                &[],
-                None,
-                MountLabel::default(),
-                &mut Vec::new()
-            )
-            .unwrap_err()
-            .to_string()
-            .contains("without a source")
-        );
+        assert!(refused(&mount).contains("without a source"));
     }
 }
