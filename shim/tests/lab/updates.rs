@@ -61,13 +61,23 @@ impl Drop for Covered {
     }
 }
 
-fn has_pids() -> bool {
-    has("pids")
-}
-
-fn has(controller: &str) -> bool {
-    fs::read_to_string("/sys/fs/cgroup/cgroup.controllers")
-        .is_ok_and(|text| text.split_whitespace().any(|word| word == controller))
+/// A pod with containers that sleep and whose limits can change; `None` where one of the controllers
+/// is missing.
+fn sleepers(ids: &[&str], controllers: &[&str]) -> Option<(Scene, Shim)> {
+    let there = fs::read_to_string("/sys/fs/cgroup/cgroup.controllers").unwrap_or_default();
+    let there: Vec<_> = there.split_whitespace().collect();
+    if let Some(missing) = controllers.iter().find(|name| !there.contains(name)) {
+        eprintln!("skipped: no {missing} controller");
+        return None;
+    }
+    let (scene, mut shim) = (Scene::new(), Shim::pod());
+    for id in ids {
+        let create = scene.container(shim.pid, id, &["sleep", "600"]);
+        shim.daemon.run(create);
+        let limited = shim.daemon.ask(pids(id, 99));
+        assert!(matches!(limited, Ok(Reply::Done)), "{limited:?}");
+    }
+    Some((scene, shim))
 }
 
 /// Waits until a change is under way, and gives the pid of who makes it.
@@ -92,16 +102,9 @@ fn writers(shim: i32) -> Vec<i32> {
 #[test]
 fn a_change_that_takes_long_holds_up_nobody_but_the_next_of_its_container() {
     needs_a_lab!();
-    if !has_pids() {
-        eprintln!("skipped: no pids controller");
+    let Some((scene, mut shim)) = sleepers(&["c", "d"], &["pids"]) else {
         return;
-    }
-    let (scene, mut shim) = (Scene::new(), Shim::pod());
-    for id in ["c", "d"] {
-        let create = scene.container(shim.pid, id, &["sleep", "600"]);
-        shim.daemon.run(create);
-        assert!(matches!(shim.daemon.ask(pids(id, 99)), Ok(Reply::Done)));
-    }
+    };
     let covered = Covered::new(&scene, "c");
     let first = shim.daemon.send(pids("c", 20), &[]);
     let second = shim.daemon.send(pids("c", 30), &[]);
@@ -132,14 +135,9 @@ fn a_change_that_takes_long_holds_up_nobody_but_the_next_of_its_container() {
 #[test]
 fn a_container_can_be_removed_in_the_middle_of_a_change() {
     needs_a_lab!();
-    if !has_pids() {
-        eprintln!("skipped: no pids controller");
+    let Some((scene, mut shim)) = sleepers(&["c"], &["pids"]) else {
         return;
-    }
-    let (scene, mut shim) = (Scene::new(), Shim::pod());
-    let create = scene.container(shim.pid, "c", &["sleep", "600"]);
-    shim.daemon.run(create);
-    assert!(matches!(shim.daemon.ask(pids("c", 99)), Ok(Reply::Done)));
+    };
     let _covered = Covered::new(&scene, "c");
     let asked = [20, 30].map(|limit| shim.daemon.send(pids("c", limit), &[]));
     begun(shim.pid);
@@ -161,14 +159,9 @@ fn a_container_can_be_removed_in_the_middle_of_a_change() {
 #[test]
 fn a_change_ends_with_its_shim() {
     needs_a_lab!();
-    if !has_pids() {
-        eprintln!("skipped: no pids controller");
+    let Some((scene, mut shim)) = sleepers(&["c"], &["pids"]) else {
         return;
-    }
-    let (scene, mut shim) = (Scene::new(), Shim::pod());
-    let create = scene.container(shim.pid, "c", &["sleep", "600"]);
-    shim.daemon.run(create);
-    assert!(matches!(shim.daemon.ask(pids("c", 99)), Ok(Reply::Done)));
+    };
     let _covered = Covered::new(&scene, "c");
     shim.daemon.send(pids("c", 20), &[]);
     let writer = begun(shim.pid);
@@ -182,13 +175,9 @@ fn a_change_ends_with_its_shim() {
 #[test]
 fn a_change_that_is_killed_leaves_no_memory_high() {
     needs_a_lab!();
-    if !(has_pids() && has("memory")) {
-        eprintln!("skipped: no pids or no memory controller");
+    let Some((scene, mut shim)) = sleepers(&["c"], &["pids", "memory"]) else {
         return;
-    }
-    let (scene, mut shim) = (Scene::new(), Shim::pod());
-    let create = scene.container(shim.pid, "c", &["sleep", "600"]);
-    shim.daemon.run(create);
+    };
     let limits = |memory: u64, pids: u32| {
         Call::Update(Box::new(Update {
             id: "c".into(),
