@@ -10,6 +10,7 @@
 
 #![forbid(unsafe_code)]
 
+mod bundle;
 mod cdi;
 mod config;
 mod cri;
@@ -30,6 +31,7 @@ mod streaming;
 mod streaming_client;
 mod user;
 
+pub use bundle::bundle_config;
 pub use cdi::cdi_document;
 pub use config::{config_file, config_values};
 pub use cri::{container_specification, cri_requests};
@@ -64,6 +66,7 @@ macro_rules! targets {
 
 targets![
     auth_challenge,
+    bundle_config,
     cdi_document,
     cgroup_files,
     cgroup_usage,

@@ -21,11 +21,7 @@ const MAX_PASSWD: u64 = 1 << 20;
 /// was resolved inside the root cannot be the host's directory, whatever its path says. `None`
 /// is the root itself, where the child is already.
 pub(crate) fn open_cwd(root: BorrowedFd<'_>, process: &Process) -> Result<Option<OwnedFd>, Error> {
-    let cwd = process.cwd();
-    if !cwd.is_absolute() {
-        let problem = format!("{} is not an absolute path", cwd.display());
-        return Err(Error::invalid("process.cwd", problem));
-    }
+    let cwd = working_directory(process)?;
     if cwd == Path::new("/") {
         return Ok(None);
     }
@@ -36,6 +32,24 @@ pub(crate) fn open_cwd(root: BorrowedFd<'_>, process: &Process) -> Result<Option
             .map(Some)
             .doing(|| format!("open working directory {}", cwd.display())),
     }
+}
+
+fn working_directory(process: &Process) -> Result<&Path, Error> {
+    let cwd = process.cwd();
+    if cwd.is_absolute() {
+        return Ok(cwd);
+    }
+    let problem = format!("{} is not an absolute path", cwd.display());
+    Err(Error::invalid("process.cwd", problem))
+}
+
+/// Refuses what could not be executed in any root.
+#[cfg(feature = "oci")]
+pub(crate) fn check(process: &Process) -> Result<(), Error> {
+    working_directory(process)?;
+    arguments(process)?;
+    let mut env = process.env().iter().flatten();
+    env.try_for_each(|variable| c_string("process.env", variable).map(drop))
 }
 
 /// Environment of the process as given, with a HOME from /etc/passwd where there is none.

@@ -9,7 +9,7 @@
 //! `report` what the two say to each other; `child` and `create::build` what happens between
 //! clone3 and exec, with `unseen` where it may be watched, `rootfs`, `mount`, `path`, `device`, `mask`, `console` for the file
 //! system and `credential`, `command` for the process; `validate` what is refused; [`hook`];
-//! [`seccomp`] and `label` what confines it; [`cgroup`], [`namespace`], [`user_namespace`], [`shm`], [`pod_init`] what a pod is made of; [`stage`] what another runtime is given; [`aside`] what would hold up the caller; [`probe`] what the host can do; `sys` the system
+//! [`seccomp`] and `label` what confines it; [`cgroup`], [`namespace`], [`user_namespace`], [`shm`], [`pod_init`] what a pod is made of; [`stage`] what another runtime is given; [`aside`] what would hold up the caller; `bundle` what skiff-oci is given; [`probe`] what the host can do; `sys` the system
 //! calls without a safe wrapper.
 //!
 //! Invariants: single-threaded callers only, since the child allocates after clone3; root file
@@ -20,6 +20,8 @@
 #![deny(unsafe_code)]
 
 pub mod aside;
+#[cfg(feature = "oci")]
+pub mod bundle;
 pub mod cgroup;
 pub mod hook;
 pub mod namespace;

@@ -56,6 +56,12 @@ pub(super) fn restrict(cgroup: BorrowedFd<'_>, rules: &[LinuxDeviceCgroup]) -> R
     with_program(&rules, |program| attach_device_program(cgroup, program))
 }
 
+/// Refuses what is no rule.
+#[cfg(feature = "oci")]
+pub(super) fn check(rules: &[LinuxDeviceCgroup]) -> Result<(), Error> {
+    rules.iter().try_for_each(|rule| parse(rule).map(drop))
+}
+
 /// Loads the program of a container that asks for no devices, so that the first one need not
 /// wait for the kernel to check it.
 pub(super) fn prepare() -> Result<(), Error> {

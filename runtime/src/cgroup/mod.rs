@@ -63,6 +63,13 @@ pub(crate) fn make(path: &Path, limits: Option<&LinuxResources>) -> Result<Cgrou
     done
 }
 
+/// Refuses limits that no cgroup can have.
+#[cfg(feature = "oci")]
+pub(crate) fn check(limits: &LinuxResources) -> Result<(), Error> {
+    resources::writes(limits)?;
+    devices::check(limits.devices().as_deref().unwrap_or_default())
+}
+
 /// Opens a cgroup that is there.
 pub(crate) fn open(path: &Path) -> Result<Cgroup, Error> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

@@ -103,17 +103,7 @@ fn prepare_one(
 ) -> Result<Mount, Error> {
     let destination = mount.destination().clone();
     let name = destination.display().to_string();
-    if destination
-        .components()
-        .all(|c| c == std::path::Component::RootDir)
-    {
-        return Err(Error::invalid(
-            "mounts",
-            "a mount at / would hide the root file system",
-        ));
-    }
-    let words = mount.options().as_deref().unwrap_or_default();
-    let mut options = Options::parse(words, &name)?;
+    let mut options = options_of(mount)?;
     let kind = mount.typ().as_deref().unwrap_or_default();
     options.bind |= kind == "bind";
     // Holds the namespace until the mount has its mapping.
@@ -164,6 +154,30 @@ fn prepare_one(
         what,
         options,
     })
+}
+
+/// Options of a mount that there can be.
+fn options_of(mount: &SpecMount) -> Result<Options, Error> {
+    let destination = mount.destination();
+    if destination
+        .components()
+        .all(|c| c == std::path::Component::RootDir)
+    {
+        return Err(Error::invalid(
+            "mounts",
+            "a mount at / would hide the root file system",
+        ));
+    }
+    let words = mount.options().as_deref().unwrap_or_default();
+    Options::parse(words, &destination.display().to_string())
+}
+
+/// Refuses mounts that there cannot be on any host.
+#[cfg(feature = "oci")]
+pub(crate) fn check(mounts: &[SpecMount]) -> Result<(), Error> {
+    mounts
+        .iter()
+        .try_for_each(|mount| options_of(mount).map(drop))
 }
 
 fn copy_tree(source: &Path, options: &Options, destination: &str) -> Result<OwnedFd, Error> {

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
@@ -14,7 +14,7 @@ use rustix::net::{
 };
 use rustix::process::{Pid, PidfdFlags, PidfdGetfdFlags, pidfd_getfd, pidfd_open};
 use skiff_runtime::oci_spec::runtime::Spec;
-use skiff_runtime::{Init, Progress, Rootfs, Stdio, cgroup};
+use skiff_runtime::{Init, Progress, Rootfs, Stdio, bundle, cgroup};
 
 use crate::args;
 use crate::record::{Record, Root, short};
@@ -69,14 +69,17 @@ fn create(root: &Root, args: &args::Create) -> Result<Record> {
     if terminal != args.console_socket.is_some() {
         bail!("process.terminal and --console-socket go together");
     }
-    let rootfs = spec
-        .root()
-        .as_ref()
-        .context("root: missing in config.json")?;
+    let rootfs = spec.root().as_ref().context("root: missing")?;
     let rootfs = Rootfs::Directory(bundle.join(rootfs.path()));
-    let cgroup = cgroup_of(&spec, &args.id);
+    let cgroup = bundle::cgroup(&spec, &args.id, Path::new(CGROUPS))?;
     let filter = seccomp::filter(&spec, &args.id, &bundle)?;
     let claim = root.claim(&args.id)?;
+    if !cgroup::processes(&cgroup)?.is_empty() {
+        let path = cgroup.display();
+        bail!(
+            "linux.cgroupsPath: {path} has processes, which would be killed with the container's"
+        );
+    }
     let gate = listen_at(&claim.gate())?;
     let extra = inherited(args.preserve_fds)?;
     let extra: Vec<BorrowedFd<'_>> = extra.iter().map(AsFd::as_fd).collect();
@@ -126,30 +129,7 @@ fn finish(init: &mut Init, args: &args::Create) -> Result<()> {
 pub(crate) fn load(bundle: &Path) -> Result<Spec> {
     let path = bundle.join("config.json");
     let json = fs::read(&path).with_context(|| format!("read {}", path.display()))?;
-    let spec: Spec =
-        serde_json::from_slice(&json).with_context(|| format!("parse {}", path.display()))?;
-    if !spec.version().starts_with("1.") {
-        bail!(
-            "{}: ociVersion {} is not one of 1.x",
-            path.display(),
-            spec.version()
-        );
-    }
-    Ok(spec)
-}
-
-/// `linux.cgroupsPath` below the mount; without one, a cgroup of the container's own.
-fn cgroup_of(spec: &Spec, id: &str) -> PathBuf {
-    let path = spec
-        .linux()
-        .as_ref()
-        .and_then(|linux| linux.cgroups_path().as_deref());
-    let path = path.filter(|path| !path.as_os_str().is_empty());
-    let relative = match path {
-        Some(path) => path.strip_prefix("/").unwrap_or(path).to_owned(),
-        None => Path::new("skiff-oci").join(id),
-    };
-    Path::new(CGROUPS).join(relative)
+    bundle::configuration(&json).with_context(|| format!("configuration {}", path.display()))
 }
 
 /// Our own descriptors 0, 1 and 2, or a terminal.
@@ -216,25 +196,4 @@ pub(crate) fn write_pid(path: &Path, pid: i32) -> Result<()> {
     fs::write(&temporary, pid.to_string())
         .and_then(|()| fs::rename(&temporary, path))
         .with_context(|| format!("write {}", path.display()))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn cgroup_is_below_the_mount() {
-        let mut spec = Spec::default();
-        let mut linux = spec.linux().clone().unwrap();
-        for (path, expected) in [
-            (Some("/a/b"), "/sys/fs/cgroup/a/b"),
-            (Some("a/b"), "/sys/fs/cgroup/a/b"),
-            (Some(""), "/sys/fs/cgroup/skiff-oci/id"),
-            (None, "/sys/fs/cgroup/skiff-oci/id"),
-        ] {
-            linux.set_cgroups_path(path.map(PathBuf::from));
-            spec.set_linux(Some(linux.clone()));
-            assert_eq!(cgroup_of(&spec, "id"), Path::new(expected));
-        }
-    }
 }

@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use skiff_runtime::oci_spec::runtime::{Capability, LinuxCapabilities, Process};
 use skiff_runtime::user_namespace::IdMappings;
-use skiff_runtime::{Init, Progress};
+use skiff_runtime::{Init, Progress, bundle};
 
 use crate::args;
 use crate::create::{inherited, send_console, stdio, write_pid};
@@ -76,7 +76,7 @@ fn settle(init: &mut Init, args: &args::Exec) -> Result<()> {
 fn process(record: &Record, args: &args::Exec) -> Result<Process> {
     if let Some(path) = &args.process {
         let json = fs::read(path).with_context(|| format!("read {}", path.display()))?;
-        return serde_json::from_slice(&json).with_context(|| format!("parse {}", path.display()));
+        return bundle::process(&json).with_context(|| format!("process {}", path.display()));
     }
     if args.command.is_empty() {
         bail!("exec needs a command, or --process");
