@@ -178,6 +178,7 @@ impl Held {
         });
         match recorded {
             Ok((record, birth)) => Ok(Recorded {
+                pair: daemon.pairs.of_container(&birth.spec, &record.pod),
                 image: self.image,
                 handler: self.plan.handler,
                 volumes: self.volumes,

@@ -12,6 +12,7 @@ use super::record::{ContainerRecord, UserRecord};
 use super::state::State;
 use crate::id::Id;
 use crate::record::Request;
+use crate::selinux::Held;
 
 /// The reason given for a container of which nobody can tell how it is.
 const UNKNOWN: &str = "ContainerStatusUnknown";
@@ -45,11 +46,18 @@ pub struct Facts {
     pub resources: Option<cri::LinuxContainerResources>,
     /// Its specification as far as an exec needs it: the process.
     pub process: Spec,
+    /// The pair of categories of its SELinux level, in use as long as it is there.
+    pub pair: Option<Arc<Held>>,
 }
 
 impl Facts {
-    /// The facts of a record, its request and its specification.
-    pub fn new(record: &ContainerRecord, config: cri::ContainerConfig, spec: Spec) -> Self {
+    /// The facts of a record, its request and its specification, and the pair that it has.
+    pub fn new(
+        record: &ContainerRecord,
+        config: cri::ContainerConfig,
+        spec: Spec,
+        pair: Option<Arc<Held>>,
+    ) -> Self {
         let facts = Self {
             id: record.id.clone(),
             pod: record.pod.clone(),
@@ -64,6 +72,7 @@ impl Facts {
             stop_signal: record.stop_signal,
             resources: None,
             process: only_process(spec),
+            pair,
         };
         match record.resources.clone() {
             Some(Request(resources)) => facts.with_resources(resources),

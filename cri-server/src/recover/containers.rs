@@ -54,7 +54,8 @@ pub(super) async fn bring_back(
         }
         Ok(state) => state,
     };
-    let facts = Arc::new(Facts::new(&record, birth.request.0, birth.spec));
+    let pair = daemon.pairs.of_container(&birth.spec, &record.pod);
+    let facts = Arc::new(Facts::new(&record, birth.request.0, birth.spec, pair));
     if state != record.state && !matches!(state, State::Unknown { .. }) {
         let record = ContainerRecord {
             state: state.clone(),

@@ -42,7 +42,7 @@ impl Place {
             labels: record
                 .labels
                 .clone()
-                .map(|labels| daemon.pairs.again(labels)),
+                .map(|labels| daemon.pairs.again(labels, &record.id)),
         });
         let (handle, inbox) = PodHandle::new(facts);
         let of_use = match record.state {

@@ -1,7 +1,7 @@
 //! SELinux on this host (docs/adr/014-selinux.md): what its policy says of containers, which labels
 //! it knows, and which pairs of categories are in use.
 //!
-//! Map: [`probe`] asks once, at the daemon's start; [`PairsInUse`] labels pods; [`of_container`] has
+//! Map: [`probe`] asks once, at the daemon's start; [`PairsInUse`] labels pods and keeps the pairs of theirs and of their containers; [`of_container`] has
 //! the kernel judge a container's labels; [`relabel()`] writes labels of volumes.
 
 mod pairs;
@@ -19,7 +19,7 @@ use skiff_spec::{SeLinux, SpecError};
 
 use crate::telemetry::chain;
 
-pub use pairs::{PairsInUse, PodLabels};
+pub use pairs::{Held, PairsInUse, PodLabels};
 pub use relabel::{RelabelError, label_file, relabel};
 
 /// There when SELinux is enabled and has a policy: its file system is mounted then.

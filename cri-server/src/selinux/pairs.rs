@@ -1,18 +1,21 @@
-//! Pairs of categories: no two pods of this daemon have the same, but for those that ask for it.
+//! Pairs of categories: no two pods of this daemon have the same, but for those that ask for it, be it
+//! for one of their containers.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use oci_spec::runtime::Spec;
 use skiff_cri::v1::PodSandboxConfig;
 use skiff_spec::SpecError;
-use skiff_spec::selinux::{Contexts, Labels, Level, Pair, pod_labels, pod_level};
+use skiff_spec::selinux::{Contexts, Label, Labels, Level, Pair, pod_labels, pod_level};
 
 use super::judged_label;
 use crate::id::Id;
 
-/// The pairs that pods have, and how many have each.
+/// The pairs that pods and containers have, and which pods have each: one that is there several times
+/// has it for itself and for containers.
 #[derive(Debug, Clone, Default)]
-pub struct PairsInUse(Arc<Mutex<BTreeMap<Pair, usize>>>);
+pub struct PairsInUse(Arc<Mutex<BTreeMap<Pair, Vec<Id>>>>);
 
 /// A pod's labels. Its pair is in use until this is dropped.
 #[derive(Debug)]
@@ -57,36 +60,48 @@ impl PairsInUse {
     }
 
     /// The labels of a pod that has them already.
-    pub fn again(&self, labels: Labels) -> PodLabels {
+    pub fn again(&self, labels: Labels, id: &Id) -> PodLabels {
         let pair = labels.process.level.as_ref().and_then(Level::pair);
         PodLabels {
             labels,
-            _pair: pair.map(|pair| self.hold(pair)),
+            _pair: pair.map(|pair| self.hold(pair, id)),
         }
+    }
+
+    /// The pair of a container, by the label of its files: its pod's, or one that it asks for alone.
+    pub fn of_container(&self, spec: &Spec, pod: &Id) -> Option<Arc<Held>> {
+        let label = spec.linux().as_ref()?.mount_label().as_ref()?;
+        let level = label.parse::<Label>().ok()?.level?;
+        Some(Arc::new(self.hold_asked(level.pair()?, &level, pod)))
     }
 
     /// A pair that a pod asks for. That another one has it, too, may be meant (they share a volume), or
     /// may not: it can have been given to a pod that asked for none.
     fn hold_asked(&self, pair: Pair, level: &Level, id: &Id) -> Held {
-        let held = self.hold(pair);
-        let holders = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if holders.get(&pair).is_some_and(|number| *number > 1) {
+        let held = self.hold(pair, id);
+        if self.is_shared(pair) {
             tracing::warn!(
                 pod = %id,
                 %level,
                 "another pod has the SELinux level that this one asks for: each may use the other's files"
             );
         }
-        drop(holders);
         held
     }
 
+    fn is_shared(&self, pair: Pair) -> bool {
+        let pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let holders = pairs.get(&pair).map(Vec::as_slice).unwrap_or_default();
+        holders.iter().any(|pod| *pod != holders[0])
+    }
+
     /// A pair, whoever has it.
-    fn hold(&self, pair: Pair) -> Held {
+    fn hold(&self, pair: Pair, id: &Id) -> Held {
         let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *pairs.entry(pair).or_insert(0) += 1;
+        pairs.entry(pair).or_default().push(id.clone());
         Held {
             pair,
+            pod: id.clone(),
             of: self.clone(),
         }
     }
@@ -98,27 +113,31 @@ impl PairsInUse {
         let pair = (0..Pair::NUMBERS)
             .filter_map(|step| Pair::numbered(start.wrapping_add(step)))
             .find(|pair| !pairs.contains_key(pair))?;
-        pairs.insert(pair, 1);
+        pairs.insert(pair, vec![id.clone()]);
         Some(Held {
             pair,
+            pod: id.clone(),
             of: self.clone(),
         })
     }
 }
 
-/// A pair in use.
+/// A pair in use by a pod or a container.
 #[derive(Debug)]
-struct Held {
+pub struct Held {
     pair: Pair,
+    pod: Id,
     of: PairsInUse,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
         let mut pairs = self.of.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(times) = pairs.get_mut(&self.pair) {
-            *times -= 1;
-            if *times == 0 {
+        if let Some(holders) = pairs.get_mut(&self.pair) {
+            if let Some(at) = holders.iter().position(|pod| *pod == self.pod) {
+                holders.swap_remove(at);
+            }
+            if holders.is_empty() {
                 pairs.remove(&self.pair);
             }
         }
@@ -147,7 +166,7 @@ mod tests {
         let taken = pairs.take(&id(5)).unwrap();
         let expected = Pair::new(0, 5).unwrap();
         assert_eq!(taken.pair, expected);
-        let again = pairs.again(labels("s0:c5,c0"));
+        let again = pairs.again(labels("s0:c5,c0"), &id(1));
         drop(taken);
         assert_ne!(pairs.take(&id(5)).unwrap().pair, expected);
         drop(again);
@@ -159,16 +178,54 @@ mod tests {
     fn a_level_that_is_no_pair_holds_none() {
         let pairs = PairsInUse::default();
         for level in ["s0", "s0:c1", "s0:c1,c2,c3"] {
-            let _labels = pairs.again(labels(level));
+            let _labels = pairs.again(labels(level), &id(1));
             assert!(pairs.0.lock().unwrap().is_empty());
         }
+    }
+
+    fn container(level: &str) -> Spec {
+        let linux = serde_json::json!({"mountLabel": format!("u:object_r:f:{level}")});
+        let spec = serde_json::json!({"ociVersion": "1.2.0", "linux": linux});
+        serde_json::from_value(spec).unwrap()
+    }
+
+    /// A level that only a container had asked for was given to later pods as if nobody had it.
+    #[test]
+    fn a_level_of_a_container_alone_is_given_to_no_pod_while_the_container_is_there() {
+        let pairs = PairsInUse::default();
+        let pair = Pair::new(0, 5).unwrap();
+        let first = pairs.of_container(&container("s0:c0,c5"), &id(1)).unwrap();
+        let second = pairs.of_container(&container("s0:c5,c0"), &id(1)).unwrap();
+        drop(first);
+        assert_ne!(pairs.take(&id(5)).unwrap().pair, pair);
+        drop(second);
+        assert_eq!(pairs.take(&id(5)).unwrap().pair, pair);
+        for level in ["s0", "s0:c1"] {
+            assert!(pairs.of_container(&container(level), &id(1)).is_none());
+        }
+        assert!(pairs.of_container(&Spec::default(), &id(1)).is_none());
+        assert!(pairs.0.lock().unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_pair_is_shared_when_two_pods_have_it_and_not_by_containers_of_one() {
+        let pairs = PairsInUse::default();
+        let pair = Pair::new(0, 5).unwrap();
+        let _pod = pairs.again(labels("s0:c0,c5"), &id(1));
+        let _own = pairs.of_container(&container("s0:c0,c5"), &id(1)).unwrap();
+        assert!(!pairs.is_shared(pair));
+        let other = pairs.of_container(&container("s0:c0,c5"), &id(2)).unwrap();
+        assert!(pairs.is_shared(pair));
+        drop(other);
+        assert!(!pairs.is_shared(pair));
     }
 
     #[test]
     fn when_all_are_in_use_there_is_none() {
         let pairs = PairsInUse::default();
         let all = (0..Pair::NUMBERS).filter_map(Pair::numbered);
-        let all: BTreeMap<_, _> = all.map(|pair| (pair, 1)).collect();
+        let other = id(0);
+        let all: BTreeMap<_, _> = all.map(|pair| (pair, vec![other.clone()])).collect();
         *pairs.0.lock().unwrap() = all;
         assert!(pairs.take(&id(0)).is_none());
         let last = Pair::new(1022, 1023).unwrap();
@@ -187,7 +244,7 @@ mod tests {
             let mut asked: Vec<PodLabels> = Vec::new();
             for (what, low, high) in steps {
                 match what {
-                    0 => asked.push(pairs.again(labels(&format!("s0:c{low},c{high}")))),
+                    0 => asked.push(pairs.again(labels(&format!("s0:c{low},c{high}")), &id(u32::from(low)))),
                     1 => {
                         let held = pairs.take(&id(u32::from(low) * 1024 + u32::from(high))).unwrap();
                         prop_assert!(taken.iter().all(|other| other.pair != held.pair));

@@ -25,6 +25,7 @@ use crate::daemon::Daemon;
 use crate::handler::Handler;
 use crate::pod::EMPTY;
 use crate::profile::seccomp::Program;
+use crate::selinux::Held;
 use crate::shim::process::ProcessId;
 use crate::shim::{Client, ShimError};
 use crate::telemetry::Timeline;
@@ -37,6 +38,8 @@ pub(super) struct Recorded {
     pub(super) record: ContainerRecord,
     pub(super) config: cri::ContainerConfig,
     pub(super) spec: Spec,
+    /// What tells it from containers of other pods where SELinux is in use.
+    pub(super) pair: Option<Arc<Held>>,
     /// Its seccomp filter.
     pub(super) program: Option<Arc<Program>>,
 }
@@ -193,7 +196,7 @@ impl Prepared {
             let _ = client.delete(id.as_str()).await;
             return Err(recorded.fail(daemon, error));
         }
-        let facts = Facts::new(&record, recorded.config, recorded.spec);
+        let facts = Facts::new(&record, recorded.config, recorded.spec, recorded.pair);
         Ok((Arc::new(facts), record.state))
     }
 }

@@ -69,6 +69,7 @@ pub(in crate::events) fn container(name: &str, state: State) -> Arc<ContainerVie
         &record,
         cri::ContainerConfig::default(),
         oci_spec::runtime::Spec::default(),
+        None,
     );
     Arc::new(ContainerView {
         facts: Arc::new(facts),
