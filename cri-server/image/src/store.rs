@@ -197,6 +197,11 @@ impl Store {
             .await
     }
 
+    /// Waits until the files of what was removed before are deleted: then their room is free.
+    pub async fn deleted(&self) {
+        self.trash.emptied().await;
+    }
+
     /// Keeps an image's layers for `holder`, a container's id, until [`Store::release`]. `None`
     /// when there is no such image.
     pub fn hold(&self, holder: &str, name: &str) -> Option<Arc<Image>> {

@@ -1,4 +1,4 @@
-//! Deletes directory trees in the background.
+//! Deletes directory trees in the background, and tells when that is done.
 //!
 //! A tree is first renamed into a trash directory on its own file system, which takes it out of
 //! sight at once; one thread then deletes it. What a crash leaves there is deleted at the next
@@ -15,6 +15,7 @@ use std::sync::mpsc;
 
 use rustix::fs::{AtFlags, CWD, Dir, FileType, Mode, OFlags, openat, renameat, unlinkat};
 use rustix::io::Errno;
+use tokio::sync::oneshot;
 
 use crate::error::StoreError;
 
@@ -26,16 +27,23 @@ static RUN: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(std::pr
 /// The deleting thread's entrance. The thread ends when all clones are gone and all is deleted.
 #[derive(Debug, Clone)]
 pub(crate) struct Trash {
-    sender: mpsc::Sender<PathBuf>,
+    sender: mpsc::Sender<Chore>,
+}
+
+#[derive(Debug)]
+enum Chore {
+    Delete(PathBuf),
+    /// Says that what was asked before is done.
+    Tell(oneshot::Sender<()>),
 }
 
 impl Trash {
     /// Starts the thread.
     pub(crate) fn start() -> Result<Self, StoreError> {
-        let (sender, receiver) = mpsc::channel::<PathBuf>();
+        let (sender, receiver) = mpsc::channel();
         std::thread::Builder::new()
             .name("trash".into())
-            .spawn(move || receiver.into_iter().for_each(|path| delete_logged(&path)))
+            .spawn(move || receiver.into_iter().for_each(Chore::run))
             .map_err(StoreError::io("start a thread for", Path::new("trash")))?;
         Ok(Self { sender })
     }
@@ -61,9 +69,28 @@ impl Trash {
         Ok(())
     }
 
+    /// Waits until what was discarded before is deleted, as far as that can be done.
+    pub(crate) async fn emptied(&self) {
+        let (done, told) = oneshot::channel();
+        if self.sender.send(Chore::Tell(done)).is_ok() {
+            // a thread that has ended deletes nothing more
+            let _ = told.await;
+        }
+    }
+
     fn delete(&self, path: PathBuf) {
-        if let Err(mpsc::SendError(path)) = self.sender.send(path) {
-            tracing::warn!(path = %path.display(), "deletion is put off until the next start");
+        if let Err(mpsc::SendError(chore)) = self.sender.send(Chore::Delete(path)) {
+            tracing::warn!(?chore, "deletion is put off until the next start");
+        }
+    }
+}
+
+impl Chore {
+    fn run(self) {
+        match self {
+            Self::Delete(path) => delete_logged(&path),
+            // whoever asked may have gone
+            Self::Tell(done) => drop(done.send(())),
         }
     }
 }
@@ -265,5 +292,23 @@ mod tests {
         thread.discard(&victim, &trash).unwrap();
         assert!(!victim.exists());
         thread.discard(&victim, &trash).unwrap();
+    }
+
+    /// The kubelet looks for room on the disk right after it has removed images, and evicts pods
+    /// when there is none.
+    #[tokio::test]
+    async fn emptied_waits_until_all_is_deleted() {
+        let (area, trash) = trash_with(|x| {
+            for i in 0..1000 {
+                std::fs::write(x.join(i.to_string()), "").unwrap();
+            }
+        });
+        let thread = Trash::start().unwrap();
+        let victim = area.path().join("victim");
+        std::fs::create_dir(&victim).unwrap();
+        thread.sweep(&trash).unwrap();
+        thread.discard(&victim, &trash).unwrap();
+        thread.emptied().await;
+        assert!(is_empty(&trash));
     }
 }

@@ -10,6 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::call::{Call, Kind, Stream};
+use super::patience::patience;
 use super::subject::{Subject, image, nothing};
 use crate::rpc;
 use crate::telemetry::Telemetry;
@@ -108,8 +109,9 @@ impl ImageService for Images {
     ) -> Result<Response<cri::RemoveImageResponse>, Status> {
         let subject = image(request.get_ref().image.as_ref());
         let call = self.call("RemoveImage", Kind::Change, request.metadata(), subject);
+        let patience = patience(request.metadata());
         let request = request.into_inner();
-        call.answer(rpc::remove_image::handle(&self.store, request))
+        call.answer(rpc::remove_image::handle(&self.store, patience, request))
             .await
     }
 

@@ -5,6 +5,7 @@
 mod call;
 mod image_service;
 mod listener;
+mod patience;
 mod runtime_service;
 mod status;
 mod subject;

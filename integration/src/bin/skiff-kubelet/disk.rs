@@ -3,14 +3,15 @@
 
 use std::fs;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::json;
 use skiff_integration::registry::Registry;
 
 use crate::cluster::kubectl_until;
-use crate::kubelet::reconfigure;
+use crate::http;
+use crate::kubelet::{READ_ONLY_PORT, reconfigure};
 use crate::lab::{Given, LIMIT, Lab};
 use crate::manifest::{IDLE, container, idle, pod, scratch};
 use crate::node::LOOK;
@@ -19,6 +20,8 @@ use crate::status::Pod;
 const MIB: u64 = 1 << 20;
 /// Bytes of the image that nobody uses, unpacked.
 const LARGE: u64 = 256 * MIB;
+/// An image that is younger is not removed.
+const LEAST_AGE: Duration = Duration::from_secs(1);
 /// Of the images of the registry, those that nothing else of the suite uses: one that a container
 /// runs from, one that a pod mounts, one that the suite's script configured as pinned, and one more.
 const RUNS: &str = "gcr.io/k8s-staging-cri-tools/test-image-1:latest";
@@ -114,14 +117,13 @@ pub(crate) async fn unused_images_make_room(lab: Arc<Lab>) -> anyhow::Result<()>
     // some room for what pods and the kubelet's own log write meanwhile, and less than the ballast takes
     let least = available()? - LARGE / 2;
     reconfigure(&json!({
-        "imageMinimumGCAge": "1s",
+        "imageMinimumGCAge": format!("{}s", LEAST_AGE.as_secs()),
         "evictionHard": {"nodefs.available": least.to_string()},
         "evictionPressureTransitionPeriod": "1s",
     }))?;
     lab.restart_kubelet().await?;
     runs.runs().await?;
-    // the kubelet has seen the images before the disk runs out; one that is slow counts their age from later
-    tokio::time::sleep(LOOK * 20).await;
+    listed().await?;
     let ballast = "/var/tmp/ballast";
     fallocate(ballast, LARGE * 3 / 4)?;
 
@@ -167,6 +169,32 @@ fn near(is: u64, wanted: u64, what: &str) -> anyhow::Result<()> {
         "{what} all images take {is} bytes, not about {wanted}"
     );
     Ok(())
+}
+
+/// Waits until a kubelet that has just started has seen the images, and for twice the age at which
+/// it may remove one: it counts from when it sees it first, and a disk that is full by then leaves
+/// it nothing but to evict pods.
+async fn listed() -> anyhow::Result<()> {
+    let deadline = Instant::now() + LIMIT;
+    // two loops list them at the start: the one of the images' ages and that of the node's status
+    while lists().await.unwrap_or_default() < 2 {
+        ensure!(
+            Instant::now() < deadline,
+            "the kubelet does not list images"
+        );
+        tokio::time::sleep(LOOK).await;
+    }
+    tokio::time::sleep(LEAST_AGE * 2).await;
+    Ok(())
+}
+
+/// How often the kubelet has listed images since its start.
+async fn lists() -> anyhow::Result<usize> {
+    let text = http::get(READ_ONLY_PORT, "/metrics").await?;
+    let count = text.lines().find_map(|line| {
+        line.strip_prefix("kubelet_runtime_operations_total{operation_type=\"list_images\"} ")
+    });
+    Ok(count.map(str::parse).transpose()?.unwrap_or_default())
 }
 
 /// Waits until the kubelet says that there is room on the disk.
