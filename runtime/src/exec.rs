@@ -80,6 +80,13 @@ impl<'a> Exec<'a> {
         }
     }
 
+    /// Whether the child asks its parent for nothing on the way: its progress can be looked at when
+    /// it has ended.
+    pub fn is_silent(&self) -> bool {
+        let listens = self.seccomp.is_some_and(Filter::has_listener);
+        matches!(self.stdio, Stdio::Fds(_)) && !listens
+    }
+
     fn way(&self) -> Way {
         match self.user_namespace {
             Some(_) => Way::UserNamespace,

@@ -105,6 +105,11 @@ impl Filter {
         })
     }
 
+    /// Whether a process that puts it on hands over a listener.
+    pub(crate) fn has_listener(&self) -> bool {
+        self.listener.is_some()
+    }
+
     /// Puts the filter on this process, and waits until its listener is in the agent's hands.
     pub(crate) fn put_on(&self, status: &Status) -> Result<(), Error> {
         let fd = sys::seccomp::set_filter(&self.program, self.flags, self.listener.is_some())

@@ -21,14 +21,24 @@ pub(crate) struct Exec {
     /// Who waits for its end.
     pub(crate) asker: Asker,
     pub(crate) process: Process,
-    /// The child still has something to say, and its status descriptor is watched.
-    pub(crate) expects_news: bool,
+    pub(crate) news: News,
     /// Why the child gave up.
     pub(crate) failure: Option<Failure>,
     pub(crate) ended: Option<Ended>,
     pub(crate) screen: Screen,
     /// The size that its terminal is to have once it is there.
     pub(crate) size: Option<Winsize>,
+}
+
+/// When the child's status descriptor is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum News {
+    /// When there is something: it is watched.
+    Watched,
+    /// When the child has ended: what it says before, nobody waits for. A probe spares a wake-up.
+    AtTheEnd,
+    /// All has been said.
+    Heard,
 }
 
 /// Where an exec's terminal is shown.

@@ -6,6 +6,7 @@ use skiff_runtime::Progress;
 use skiff_shim_proto::message::Event;
 
 use crate::container::Ended;
+use crate::exec::News;
 use crate::failure;
 use crate::poll::Key;
 use crate::shim::{Phase, Shim};
@@ -65,7 +66,11 @@ impl Shim {
 
     /// The child that becomes an exec's process has something to say.
     pub(crate) fn exec_news(&mut self, key: Key) {
-        let Some(exec) = self.execs.get_mut(&key).filter(|exec| exec.expects_news) else {
+        let Some(exec) = self
+            .execs
+            .get_mut(&key)
+            .filter(|exec| exec.news != News::Heard)
+        else {
             return;
         };
         let Some(init) = exec.process.own() else {
@@ -75,8 +80,10 @@ impl Shim {
         if matches!(progress, Ok(Progress::Building | Progress::Ready { .. })) {
             return;
         }
-        self.poll.remove(init.status_fd());
-        exec.expects_news = false;
+        let before = std::mem::replace(&mut exec.news, News::Heard);
+        if before == News::Watched {
+            self.poll.remove(init.status_fd());
+        }
         let failure = match progress {
             Ok(Progress::Running {
                 console: Some(master),
@@ -101,7 +108,7 @@ impl Shim {
         let Some(exec) = self.execs.get_mut(&key) else {
             return;
         };
-        if std::mem::take(&mut exec.expects_news)
+        if std::mem::replace(&mut exec.news, News::Heard) == News::Watched
             && let Some(init) = exec.process.own()
         {
             self.poll.remove(init.status_fd());

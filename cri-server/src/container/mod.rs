@@ -4,7 +4,7 @@
 //! on disk; [`view`] what readers see, [`resources`] the limits that hold; [`create`] the steps that
 //! make one, each undoing itself;
 //! [`image`] what they need of images, [`users`] of an image's user data base; [`remains`] what is
-//! given back in the end; [`exec`] a further process; [`session`] what runs
+//! given back in the end; [`exec`] a further process, [`output`] what it writes; [`session`] what runs
 //! for a client at a URL. The task of the pod ([`crate::pod`]) owns
 //! all change.
 
@@ -18,6 +18,7 @@ pub mod host_paths;
 pub mod image;
 pub mod image_volumes;
 mod labelled;
+mod output;
 pub mod record;
 pub mod remains;
 pub mod resources;

@@ -6,7 +6,7 @@ use skiff_runtime::Stdio;
 use skiff_shim_proto::message::{Exec, Failure, FailureKind};
 
 use crate::container::Input;
-use crate::exec::{self, Screen};
+use crate::exec::{self, News, Screen};
 use crate::failure;
 use crate::peers::Asker;
 use crate::poll::{Ready, Source};
@@ -39,6 +39,7 @@ impl Shim {
         arguments.user_namespace = place.users.mappings();
         arguments.seccomp = place.filter.as_ref();
         arguments.peers_may_trace = peers_may_trace;
+        let is_silent = arguments.is_silent();
         let init = skiff_runtime::exec(arguments).map_err(|e| {
             let failure = failure::of(&e);
             Failure {
@@ -47,9 +48,13 @@ impl Shim {
             }
         })?;
         let key = self.new_key();
-        let watched = self
-            .poll
-            .add(init.status_fd(), Source::ExecProgress(key), Ready::IN);
+        let watched = if is_silent {
+            Ok(News::AtTheEnd)
+        } else {
+            let source = Source::ExecProgress(key);
+            let added = self.poll.add(init.status_fd(), source, Ready::IN);
+            added.map(|()| News::Watched)
+        };
         if watched.is_err() {
             // The rest follows when it is reaped.
             let _ = crate::sys::send_signal(init.pidfd(), libc::SIGKILL);
@@ -59,7 +64,7 @@ impl Shim {
             container,
             asker,
             process: Process::Own(init),
-            expects_news: watched.is_ok(),
+            news: *watched.as_ref().unwrap_or(&News::Heard),
             failure: watched
                 .err()
                 .map(|e| failure::system("watch the exec's progress", &e)),

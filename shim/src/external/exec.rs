@@ -8,7 +8,7 @@ use super::create::console_name;
 use super::outsider::{Console, Outsider};
 use crate::call::exec::Client;
 use crate::container::Ended;
-use crate::exec::Exec;
+use crate::exec::{Exec, News};
 use crate::failure;
 use crate::peers::Asker;
 use crate::poll::Key;
@@ -65,7 +65,7 @@ impl Shim {
             container,
             asker,
             process: Process::External(outsider),
-            expects_news: false,
+            news: News::Heard,
             failure: None,
             ended: None,
             screen: client.screen(),
