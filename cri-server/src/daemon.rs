@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::cgroup_driver::Driver;
 use crate::container::image::Images;
+use crate::container::resources::Limits;
 use crate::container::users::Users;
 use crate::events::Events;
 use crate::handler::Handlers;
@@ -118,6 +119,8 @@ pub struct Daemon {
     pub events: Events,
     /// What they use.
     pub stats: Stats,
+    /// The limits that hold for containers.
+    pub limits: Arc<Limits>,
     /// Whether the pods of an earlier daemon are all back.
     pub recovered: watch::Sender<bool>,
 }
@@ -165,6 +168,7 @@ impl Daemon {
             telemetry: Arc::new(Telemetry::new(crate::grpc::methods(), &config.tracing)?),
             events: Events::default(),
             stats: Stats::default(),
+            limits: Arc::default(),
             recovered: watch::Sender::new(false),
             config: ArcSwap::from_pointee(config),
             layout,

@@ -77,4 +77,4 @@ fn has_run(view: &ContainerView) -> bool {
 }
 
 #[cfg(test)]
-pub(super) mod tests;
+pub(crate) mod tests;

@@ -1,4 +1,5 @@
 use super::*;
+use crate::container::resources::Limits;
 use crate::events::change::tests::{container, pod_view, running};
 
 fn told(subscription: &mut Subscription) -> Option<Result<Event, Lost>> {
@@ -83,7 +84,7 @@ fn the_newest_container_is_told_first() {
     };
     let made = [made_at("a", 2), made_at("b", 3), made_at("c", 1)];
     let told: Vec<_> = pod_view("p", 0, &made)
-        .container_statuses()
+        .container_statuses(&Limits::default())
         .into_iter()
         .map(|status| status.created_at)
         .collect();

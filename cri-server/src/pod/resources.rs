@@ -13,7 +13,7 @@ use skiff_spec::update_resources;
 
 use super::task::{Answer, Done, PodTask};
 use crate::container::state::Denied;
-use crate::container::{ContainerError, ContainerView, State, resources};
+use crate::container::{ContainerError, ContainerView, State};
 use crate::id::Id;
 use crate::shim::{Client, ShimError};
 
@@ -119,7 +119,7 @@ impl PodTask {
             return Err(denied(id, why));
         }
         let facts = &slot.view.facts;
-        let held = resources::held(facts);
+        let held = self.daemon.limits.held(facts);
         let (resources, merged) =
             update_resources(&held, change, &self.daemon.features).map_err(|source| {
                 ContainerError::Spec {

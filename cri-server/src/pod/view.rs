@@ -9,8 +9,9 @@ use skiff_cri::v1 as cri;
 use skiff_spec::selinux::Labels;
 
 use super::state::State as PodState;
+use crate::container::resources::Limits;
 use crate::container::state::Denied;
-use crate::container::{ContainerError, ContainerView, State, resources};
+use crate::container::{ContainerError, ContainerView, State};
 use crate::id::Id;
 use crate::selinux::PodLabels;
 use crate::shim::{Client, ShimError};
@@ -162,10 +163,10 @@ impl PodView {
     /// The status of each container, the newest first: with evented PLEG a kubelet takes the first of
     /// a name for the one that counts, and restarts it when that has ended. Limits are those that the
     /// cgroups have now.
-    pub fn container_statuses(&self) -> Vec<cri::ContainerStatus> {
+    pub fn container_statuses(&self, limits: &Limits) -> Vec<cri::ContainerStatus> {
         let mut containers: Vec<_> = self.containers.values().collect();
         containers.sort_by_key(|container| std::cmp::Reverse(container.facts.created_at));
-        let statuses = containers.into_iter().map(|one| resources::status(one));
+        let statuses = containers.into_iter().map(|one| limits.status(one));
         statuses.collect()
     }
 

@@ -6,8 +6,8 @@ use serde_json::json;
 use skiff_cri::v1::{ContainerConfig, ContainerStatusRequest, ContainerStatusResponse};
 
 use super::{RpcError, find_container};
+use crate::container::ContainerView;
 use crate::container::record::ContainerRecord;
-use crate::container::{ContainerView, resources};
 use crate::daemon::Daemon;
 
 /// Answers from the container's view, and with the limits that its cgroup has now.
@@ -19,7 +19,7 @@ pub async fn handle(
     let container = found.and_then(|(id, pod)| pod.view().containers.get(&id).cloned());
     let container = container.ok_or(RpcError::NoContainer(request.container_id))?;
     Ok(ContainerStatusResponse {
-        status: Some(resources::status(&container)),
+        status: Some(daemon.limits.status(&container)),
         info: if request.verbose {
             info(daemon, &container)
         } else {

@@ -1,10 +1,13 @@
 //! GetContainerEvents: what happens to pods and containers, as it happens.
 
+use std::sync::Arc;
+
 use futures_util::StreamExt;
 use futures_util::stream::{self, BoxStream};
 use skiff_cri::v1::{ContainerEventResponse, GetEventsRequest};
 
 use super::RpcError;
+use crate::container::resources::Limits;
 use crate::daemon::Daemon;
 use crate::events::{Event, Subscription};
 
@@ -17,7 +20,10 @@ pub async fn handle(
     // Pods that an earlier daemon made are no news.
     daemon.ready().await;
     let (missed, subscription) = daemon.events.subscribe(&daemon.store);
-    let missed = stream::iter(missed).map(|event| Ok(response(&event)));
+    let limits = Arc::clone(&daemon.limits);
+    let told = Arc::clone(&limits);
+    let missed = stream::iter(missed).map(move |event| Ok(response(&event, &told)));
+    let next = move |subscription| next(subscription, Arc::clone(&limits));
     Ok(missed
         .chain(stream::unfold(Some(subscription), next))
         .boxed())
@@ -28,21 +34,21 @@ type Next = (
     Option<Subscription>,
 );
 
-async fn next(subscription: Option<Subscription>) -> Option<Next> {
+async fn next(subscription: Option<Subscription>, limits: Arc<Limits>) -> Option<Next> {
     let mut subscription = subscription?;
     match subscription.next().await? {
-        Ok(event) => Some((Ok(response(&event)), Some(subscription))),
+        Ok(event) => Some((Ok(response(&event, &limits)), Some(subscription))),
         Err(lost) => Some((Err(lost.into()), None)),
     }
 }
 
-fn response(event: &Event) -> ContainerEventResponse {
+fn response(event: &Event, limits: &Limits) -> ContainerEventResponse {
     let Event { kind, id, at, pod } = event;
     ContainerEventResponse {
         container_id: id.to_string(),
         container_event_type: (*kind).into(),
         created_at: *at,
         pod_sandbox_status: Some(pod.status()),
-        containers_statuses: pod.container_statuses(),
+        containers_statuses: pod.container_statuses(limits),
     }
 }

@@ -28,7 +28,7 @@ pub async fn handle(
         } else {
             BTreeMap::new()
         },
-        containers_statuses: view.container_statuses(),
+        containers_statuses: view.container_statuses(&daemon.limits),
         timestamp,
     })
 }

@@ -27,7 +27,7 @@ impl Stats {
             return stats;
         }
         let latest = self.latest(&facts.id);
-        let reading = latest.unwrap_or_else(|| self.read_container(container, false));
+        let reading = latest.unwrap_or_else(|| self.read_container(daemon, container, false));
         let usage = &reading.usage;
         cri::ContainerStats {
             cpu: usage.cpu(reading.nano_cores),
@@ -54,15 +54,18 @@ impl Stats {
             ..Default::default()
         };
         if sweep::has_usage(pod) {
+            self.networks.ask();
             let latest = self.latest(&facts.id);
             let reading = latest.unwrap_or_else(|| self.read_pod(daemon, pod, false));
             let usage = &reading.usage;
             linux.cpu = usage.cpu(reading.nano_cores);
             linux.memory = usage.memory();
             linux.io = usage.io();
-            let interfaces = reading.interfaces.as_deref();
+            // The last sweep may have been before anybody wanted to know.
+            let interfaces = reading.interfaces.clone();
+            let interfaces = interfaces.or_else(|| sweep::interfaces(pod));
             linux.network =
-                interfaces.and_then(|all| network::to_cri(all, skiff_cni::INTERFACE, usage.at));
+                interfaces.and_then(|all| network::to_cri(&all, skiff_cni::INTERFACE, usage.at));
             linux.process = Some(cri::ProcessUsage {
                 timestamp: usage.at,
                 process_count: Some(cri::UInt64Value {

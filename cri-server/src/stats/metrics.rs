@@ -78,7 +78,7 @@ impl Stats {
         metrics.extend(network.finish());
         let containers = pod.containers.values().filter(|c| sweep::is_there(c));
         let containers = containers
-            .filter_map(|container| self.container_metrics(pod, container, node))
+            .filter_map(|container| self.container_metrics(daemon, pod, container, node))
             .collect();
         Some(cri::PodSandboxMetrics {
             pod_sandbox_id: id.to_string(),
@@ -89,13 +89,14 @@ impl Stats {
 
     fn container_metrics(
         &self,
+        daemon: &Daemon,
         pod: &PodView,
         container: &ContainerView,
         node: &mut Node,
     ) -> Option<cri::ContainerMetrics> {
         let facts = &container.facts;
         let latest = self.latest(&facts.id).filter(|r| r.detail.is_some());
-        let reading = latest.unwrap_or_else(|| self.read_container(container, true));
+        let reading = latest.unwrap_or_else(|| self.read_container(daemon, container, true));
         if reading.usage.is_empty() {
             return None;
         }

@@ -10,8 +10,8 @@
 //! [`answer`] and [`metrics`] word the answers.
 //!
 //! What must hold: the daemon enters no namespace (a pod's shim lives in its network, and its /proc
-//! entry shows that); nobody waits for a thread here; what nobody asks for is not read: metrics have
-//! their own part of a reading.
+//! entry shows that); nobody waits for a thread here; what nobody asks for is not read ([`wanted`]):
+//! metrics and interfaces have their own parts of a reading.
 
 mod answer;
 mod cgroup;
@@ -19,10 +19,10 @@ pub mod metrics;
 mod open_files;
 mod sweep;
 mod walk;
+mod wanted;
 
 use std::collections::HashMap;
 use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, Weak};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
@@ -35,11 +35,10 @@ use crate::container::view::Facts;
 use crate::daemon::Daemon;
 use crate::id::Id;
 use walk::Walk;
+use wanted::Wanted;
 
 /// The least time between two rounds of a thread, however often it is woken.
 const PAUSE: Duration = Duration::from_millis(500);
-/// Metrics are collected for so long after somebody has asked for them.
-const METRICS_WANTED: Duration = Duration::from_secs(150);
 /// How nice the walking thread is. The other one has little to do, but has to come to it on a node
 /// that is busy: that is when the figures count.
 const NICE: i32 = 10;
@@ -50,8 +49,11 @@ pub struct Stats {
     began: Instant,
     watched: RwLock<HashMap<Id, Arc<Watched>>>,
     walks: RwLock<HashMap<Id, Walk>>,
-    /// Milliseconds after the beginning until which metrics are collected; 0 before anybody asked.
-    metrics_until: AtomicU64,
+    /// Details, for metrics.
+    metrics: Wanted,
+    /// Interfaces of pods, for their stats: a kubelet that has them from cAdvisor asks for those of
+    /// containers alone.
+    networks: Wanted,
     threads: OnceLock<[Thread; 2]>,
     /// Sizes of the host's huge pages, as cgroup files are named by.
     page_sizes: Vec<String>,
@@ -75,7 +77,7 @@ struct Reading {
     nano_cores: Option<u64>,
     /// Of a container.
     processes: Option<u64>,
-    /// Of a pod with a network of its own.
+    /// Of a pod with a network of its own, while they or metrics are wanted.
     interfaces: Option<Vec<Interface>>,
     /// While metrics are wanted.
     detail: Option<Detail>,
@@ -89,7 +91,8 @@ impl Default for Stats {
             began: Instant::now(),
             watched: RwLock::default(),
             walks: RwLock::default(),
-            metrics_until: AtomicU64::new(0),
+            metrics: Wanted::new(),
+            networks: Wanted::new(),
             threads: OnceLock::new(),
             page_sizes: cgroup::huge_page_sizes(),
         }
@@ -123,15 +126,7 @@ impl Stats {
 
     /// Somebody asks for metrics: they are collected from now on, for a while.
     pub fn want_metrics(&self) {
-        let until = self.began.elapsed() + METRICS_WANTED;
-        let until = u64::try_from(until.as_millis()).unwrap_or(u64::MAX);
-        self.metrics_until.store(until, Ordering::Relaxed);
-    }
-
-    /// Whether somebody has asked for metrics of late.
-    fn metrics_wanted(&self) -> bool {
-        let until = Duration::from_millis(self.metrics_until.load(Ordering::Relaxed));
-        self.began.elapsed() < until
+        self.metrics.ask();
     }
 
     /// The last reading of a pod or a container.

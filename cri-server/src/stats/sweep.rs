@@ -23,7 +23,7 @@ use rustix::fs::CWD;
 use super::cgroup::{self, Cgroup};
 use super::{Reading, Stats};
 use crate::clock;
-use crate::container::{self, ContainerView, resources};
+use crate::container::{self, ContainerView};
 use crate::daemon::Daemon;
 use crate::id::Id;
 use crate::pod::{self, PodView};
@@ -39,7 +39,7 @@ const IDLE_INTERVALS: u32 = 6;
 /// Reads all there are, and forgets those that are not there any more.
 pub(super) fn round(daemon: &Daemon) {
     let stats = &daemon.stats;
-    let with_detail = stats.metrics_wanted();
+    let with_detail = stats.metrics.is_set();
     let idle = daemon.config.load().stats.interval.duration() * IDLE_INTERVALS;
     let mut seen: HashSet<Id> = HashSet::new();
     for pod in daemon.store.pods() {
@@ -55,7 +55,7 @@ pub(super) fn round(daemon: &Daemon) {
         }
         for container in view.containers.values().filter(|c| is_there(c)) {
             if !(rests && stats.container_stands(container, idle)) {
-                stats.read_container(container, with_detail);
+                stats.read_container(daemon, container, with_detail);
             }
             seen.insert(container.facts.id.clone());
         }
@@ -65,6 +65,8 @@ pub(super) fn round(daemon: &Daemon) {
         .write()
         .unwrap_or_else(PoisonError::into_inner);
     watched.retain(|id, _| seen.contains(id));
+    drop(watched);
+    daemon.limits.retain(&seen);
 }
 
 /// Whether a pod uses anything of its own: one that has ended may have a successor in its cgroup.
@@ -96,7 +98,7 @@ impl Stats {
             return false;
         }
         let mut reading = again(&last, at);
-        reading.interfaces = interfaces(pod);
+        reading.interfaces = self.interfaces(pod, false);
         self.enter(id, reading);
         true
     }
@@ -122,6 +124,7 @@ impl Stats {
     /// Reads a container's cgroup now.
     pub(super) fn read_container(
         &self,
+        daemon: &Daemon,
         container: &ContainerView,
         with_detail: bool,
     ) -> Arc<Reading> {
@@ -131,7 +134,7 @@ impl Stats {
         reading.facts = Some(Arc::clone(facts));
         let pids = cgroup.and_then(|mut cgroup| cgroup.processes());
         reading.processes = pids.map(|pids| pids.len() as u64);
-        reading.spec = with_detail.then(|| spec(&resources::held(facts)));
+        reading.spec = with_detail.then(|| spec(&daemon.limits.held(facts)));
         self.enter(&facts.id, reading)
     }
 
@@ -144,8 +147,14 @@ impl Stats {
     ) -> Arc<Reading> {
         let mut cgroup = Cgroup::open(&pod_cgroup(&daemon.cgroup_root, pod));
         let mut reading = self.read(cgroup.as_mut(), with_detail);
-        reading.interfaces = interfaces(pod);
+        reading.interfaces = self.interfaces(pod, with_detail);
         self.enter(&pod.facts.id, reading)
+    }
+
+    /// The interfaces of a pod, when somebody wants to know.
+    fn interfaces(&self, pod: &PodView, with_detail: bool) -> Option<Vec<Interface>> {
+        let wanted = with_detail || self.networks.is_set();
+        wanted.then(|| interfaces(pod)).flatten()
     }
 
     fn read(&self, mut cgroup: Option<&mut Cgroup>, with_detail: bool) -> Reading {
@@ -200,7 +209,7 @@ fn pod_cgroup(root: &Path, pod: &PodView) -> PathBuf {
 }
 
 /// The interfaces in a pod's network; `None` in the host's, and without a shim to look through.
-fn interfaces(pod: &PodView) -> Option<Vec<Interface>> {
+pub(super) fn interfaces(pod: &PodView) -> Option<Vec<Interface>> {
     pod.netns.as_ref()?;
     let shim = pod.shim.as_ref()?;
     let mut text = Vec::new();

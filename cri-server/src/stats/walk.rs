@@ -64,7 +64,7 @@ impl Walk {
 pub(super) fn round(daemon: &Daemon) {
     let stats = &daemon.stats;
     let idle = daemon.config.load().stats.interval.duration() * IDLE_INTERVALS;
-    let with_open = stats.metrics_wanted();
+    let with_open = stats.metrics.is_set();
     let mut seen: HashSet<Id> = HashSet::new();
     let mut owed = Duration::ZERO;
     for pod in daemon.store.pods() {

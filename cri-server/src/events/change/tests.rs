@@ -13,7 +13,7 @@ const PROCESS: ProcessId = ProcessId {
     start_time: 70,
 };
 
-pub(in crate::events) fn created() -> State {
+pub(crate) fn created() -> State {
     State::Created { process: PROCESS }
 }
 
@@ -21,14 +21,14 @@ fn starting() -> State {
     State::Starting { process: PROCESS }
 }
 
-pub(in crate::events) fn running() -> State {
+pub(crate) fn running() -> State {
     State::Running {
         process: PROCESS,
         started_at: 5,
     }
 }
 
-pub(in crate::events) fn exited(reason: &str, finished_at: i64) -> State {
+pub(crate) fn exited(reason: &str, finished_at: i64) -> State {
     let exit = Exit {
         code: 0,
         reason: reason.into(),
@@ -45,7 +45,7 @@ fn id(name: &str) -> Id {
     Id::parse(&format!("{hex:0<64}")).unwrap()
 }
 
-pub(in crate::events) fn container(name: &str, state: State) -> Arc<ContainerView> {
+pub(crate) fn container(name: &str, state: State) -> Arc<ContainerView> {
     let record = crate::container::record::ContainerRecord {
         boot_id: String::new(),
         id: id(name),
@@ -77,11 +77,7 @@ pub(in crate::events) fn container(name: &str, state: State) -> Arc<ContainerVie
     })
 }
 
-pub(in crate::events) fn pod_view(
-    name: &str,
-    attempt: u32,
-    containers: &[Arc<ContainerView>],
-) -> PodView {
+pub(crate) fn pod_view(name: &str, attempt: u32, containers: &[Arc<ContainerView>]) -> PodView {
     let metadata = cri::PodSandboxMetadata {
         name: name.into(),
         attempt,
@@ -113,7 +109,7 @@ pub(in crate::events) fn pod_view(
 }
 
 /// Enters a pod that readers see so.
-pub(in crate::events) fn enter(store: &Store, view: PodView) {
+pub(crate) fn enter(store: &Store, view: PodView) {
     let (handle, _inbox) = PodHandle::new(Arc::clone(&view.facts));
     assert!(store.reserve(handle.name(), &handle).is_ok());
     handle.show(view);
