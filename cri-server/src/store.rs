@@ -10,6 +10,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use skiff_cri::v1::PodSandboxMetadata;
 
 use crate::id::Id;
+use crate::pod::host_ports::{HostPort, host_ports, taken};
 use crate::pod::{PodHandle, PodView, State};
 
 /// What a kubelet names a pod by.
@@ -53,6 +54,8 @@ pub enum Taken {
     Name(Arc<PodHandle>),
     /// A living pod has some of the host's ids that its user namespace is to have.
     Ids(Arc<PodHandle>),
+    /// A living pod has a port of the host that is to lead to this one.
+    Port(Arc<PodHandle>, HostPort),
 }
 
 /// A container and its pod.
@@ -89,7 +92,8 @@ impl Store {
     }
 
     /// Enters a pod that is to be made, unless one has the name, or a living one would share ids
-    /// of the host with it: two pods that did could reach each other's files and processes.
+    /// of the host with it: two pods that did could reach each other's files and processes. Nor may
+    /// it share a port of the host, which would lead to one of the two.
     pub fn claim(&self, name: &PodName, pod: &Arc<PodHandle>) -> Result<(), Taken> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(holder) = index.names.get(name) {
@@ -102,6 +106,15 @@ impl Store {
             };
             if let Some(holder) = index.pods.values().find(shares) {
                 return Err(Taken::Ids(Arc::clone(holder)));
+            }
+        }
+        let ports = host_ports(&pod.facts().config);
+        if !ports.is_empty() {
+            let living = |other: &&Arc<PodHandle>| other.view().state != State::NotReady;
+            for other in index.pods.values().filter(living) {
+                if let Some(port) = taken(&ports, &other.facts().config) {
+                    return Err(Taken::Port(Arc::clone(other), port));
+                }
             }
         }
         index.enter(name, pod);

@@ -98,7 +98,9 @@ fn pod(error: &PodError) -> Code {
         PodError::Network { source, .. } => network(source),
         PodError::Shim { source, .. } => shim(source),
         PodError::Container { source, .. } => container(source),
-        PodError::Denied { .. } | PodError::HostIds { .. } => Code::FailedPrecondition,
+        PodError::Denied { .. } | PodError::HostIds { .. } | PodError::HostPort { .. } => {
+            Code::FailedPrecondition
+        }
         // The bus or systemd may be starting anew.
         PodError::Scope { .. } => Code::Unavailable,
         PodError::Undead { .. }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use skiff_spec::SpecError;
 
+use super::host_ports::HostPort;
 use crate::id::Id;
 use crate::record::RecordError;
 use crate::selinux::RelabelError;
@@ -50,6 +51,23 @@ pub enum PodError {
         name: String,
         /// The pod that has them.
         holder: Id,
+    },
+    /// Two pods would have a port of the host.
+    #[error(
+        "pod {namespace}/{name}: port_mappings: port {port} of the host leads to pod {holder_name} \
+         ({holder}) as long as that is not stopped"
+    )]
+    HostPort {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+        /// The port.
+        port: HostPort,
+        /// The pod that has it.
+        holder: Id,
+        /// Namespace and name of that.
+        holder_name: String,
     },
     /// There is no such runtime handler.
     #[error("runtime_handler: {asked:?} is not known; there are {known}")]

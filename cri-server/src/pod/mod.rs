@@ -15,6 +15,7 @@ mod containers;
 mod creation;
 pub mod error;
 pub mod files;
+pub mod host_ports;
 mod lifecycle;
 pub(crate) mod link;
 pub mod ports;

@@ -12,6 +12,7 @@ use crate::clock;
 use crate::daemon::Daemon;
 use crate::handler::{Handler, Handlers};
 use crate::id::Id;
+use crate::pod::host_ports::HostPort;
 use crate::pod::start::{Plan, refused};
 use crate::pod::{Facts, PodError, PodHandle, State, task};
 use crate::selinux::PodLabels;
@@ -70,6 +71,7 @@ async fn start(
         }
         Err(Taken::Name(holder)) => joined(holder, &facts)?,
         Err(Taken::Ids(holder)) => return Err(in_use(&holder, &facts)),
+        Err(Taken::Port(holder, port)) => return Err(port_in_use(&holder, port, &facts)),
     };
     pod.started().await?;
     Ok(RunPodSandboxResponse {
@@ -126,6 +128,21 @@ fn in_use(holder: &PodHandle, facts: &Facts) -> RpcError {
         namespace,
         name,
         holder,
+    })
+    .into()
+}
+
+fn port_in_use(holder: &PodHandle, port: HostPort, facts: &Facts) -> RpcError {
+    let PodSandboxMetadata {
+        name, namespace, ..
+    } = facts.metadata();
+    let theirs = holder.facts().metadata();
+    Arc::new(PodError::HostPort {
+        namespace,
+        name,
+        port,
+        holder: holder.id().clone(),
+        holder_name: format!("{}/{}", theirs.namespace, theirs.name),
     })
     .into()
 }
