@@ -7,9 +7,15 @@
 //!
 //! A session ends with the container, when the client has closed all pipes of output that it had, and
 //! when one without has no more to type. One that has no more to type still sees what is said.
+//!
+//! Of a client without pipes of output, a pipe of input cannot tell whether it has gone or has no more
+//! to type, which is still to be read. So it may type into a socket: the end of input is a shutdown
+//! there, and a client that closed it while the container does not read has gone.
 
 use std::os::fd::{AsFd, OwnedFd};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::fs::FileType;
 use rustix::io::{Errno, Result};
 
 use crate::log::Stream;
@@ -35,6 +41,8 @@ struct Input {
     /// A copy of the writing end of the container's stdin, or of its terminal.
     to: Watched,
     typed: Vec<u8>,
+    /// What of the client is waited for while the container does not read.
+    farewell: Ready,
 }
 
 /// What became of typing.
@@ -46,6 +54,8 @@ pub(crate) enum Typing {
     Ended,
     /// The container reads no more.
     Unread,
+    /// The client has gone, and the container does not read what it typed.
+    Left,
 }
 
 impl Session {
@@ -69,10 +79,15 @@ impl Session {
         for fd in [&from, &to] {
             rustix::io::ioctl_fionbio(fd, true)?;
         }
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&from)?.st_mode);
         let mut input = Input {
             from: Watched::new(from, Source::AttachInput(key)),
             to: Watched::new(to, Source::AttachStdin(key)),
             typed: Vec::new(),
+            farewell: match kind {
+                FileType::Socket => Ready::HUP,
+                _ => Ready::empty(),
+            },
         };
         input.from.want(poll, Ready::IN)?;
         self.input = Some(input);
@@ -116,12 +131,23 @@ impl Input {
         write(&self.to, &mut self.typed)?;
         let (from, to) = if self.typed.is_empty() {
             (Ready::IN, Ready::empty())
+        } else if self.is_left()? {
+            return Ok(Typing::Left);
         } else {
-            (Ready::empty(), Ready::OUT)
+            (self.farewell, Ready::OUT)
         };
         self.from.want(poll, from)?;
         self.to.want(poll, to)?;
         Ok(Typing::GoesOn)
+    }
+
+    fn is_left(&self) -> Result<bool> {
+        if self.farewell.is_empty() {
+            return Ok(false);
+        }
+        let mut from = [PollFd::new(&self.from, PollFlags::empty())];
+        poll(&mut from, Some(&Timespec::default()))?;
+        Ok(from[0].revents().contains(PollFlags::HUP))
     }
 }
 
@@ -218,6 +244,7 @@ impl View {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType, socketpair};
     use rustix::pipe::{PipeFlags, pipe_with};
     use std::time::Duration;
 
@@ -309,6 +336,56 @@ mod tests {
         }
         assert_eq!(seen + taken(&stdin), typed);
         assert!(!session.has_input());
+    }
+
+    /// A session that is typed into until nothing moves, as by a client that is shown nothing.
+    fn full_session(poll: &Poll) -> (Session, OwnedFd, OwnedFd, usize) {
+        let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
+        let (from, typing) =
+            socketpair(AddressFamily::UNIX, SocketType::STREAM, flags, None).unwrap();
+        let (stdin, to) = pipe();
+        let mut session = Session::new(1, asker());
+        session.type_in(poll, 2, from, to).unwrap();
+        let (mut typed, mut idle) = (0, 0);
+        while idle < 3 {
+            match rustix::io::write(&typing, &[b'x'; 4096]) {
+                Ok(len) => (typed, idle) = (typed + len, 0),
+                Err(_) => idle += 1,
+            }
+            assert_eq!(session.copy(poll), Typing::GoesOn);
+        }
+        (session, typing, stdin, typed)
+    }
+
+    /// Its session lasted as long as the container: that it had gone could not be told.
+    #[test]
+    fn a_client_that_is_shown_nothing_and_goes_while_nobody_reads_is_noticed() {
+        let poll = Poll::new().unwrap();
+        let ready = || -> Vec<_> {
+            let ready = poll.wait(Some(Duration::ZERO)).unwrap();
+            ready.map(|(source, _)| source).collect()
+        };
+        let (mut session, typing, _stdin, _) = full_session(&poll);
+        assert_eq!(ready(), []);
+        drop(typing);
+        assert_eq!(ready(), [Source::AttachInput(2)]);
+        assert_eq!(session.copy(&poll), Typing::Left);
+        assert!(!session.has_input());
+        assert_eq!(ready(), []);
+    }
+
+    #[test]
+    fn what_was_typed_before_the_end_of_input_waits_for_its_reader() {
+        let poll = Poll::new().unwrap();
+        let (mut session, typing, stdin, typed) = full_session(&poll);
+        rustix::net::shutdown(&typing, Shutdown::Write).unwrap();
+        assert_eq!(poll.wait(Some(Duration::ZERO)).unwrap().count(), 0);
+        assert_eq!(session.copy(&poll), Typing::GoesOn);
+        let mut seen = 0;
+        while session.copy(&poll) == Typing::GoesOn {
+            seen += taken(&stdin);
+        }
+        assert_eq!(seen + taken(&stdin), typed);
     }
 
     #[test]

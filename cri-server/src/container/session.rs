@@ -10,6 +10,9 @@ use rustix::pipe::fcntl_setpipe_size;
 use skiff_shim_proto::message::{Attach, Exec, Resize, TerminalOf};
 use skiff_spec::exec_process;
 use skiff_streaming::{Command, Exit, Pipes, Resizes, Streams};
+use tokio::io::AsyncWriteExt;
+use tokio::net::UnixStream;
+use tokio::net::unix::pipe::Receiver;
 
 use super::error::ContainerError;
 use super::exec::KillOnDrop;
@@ -108,12 +111,52 @@ async fn join(client: &Client, id: Id, streams: Streams, pipes: Pipes) -> Result
         stdout: streams.stdout,
         stderr: streams.stderr,
     };
+    let shown = streams.stdout || streams.stderr;
+    let (stdin, typing) = match stdin {
+        Some(pipe) if !shown => match over_socket(pipe) {
+            Ok((socket, typing)) => (Some(socket), Some(typing)),
+            Err(e) => {
+                return Ok(Exit::Failed(format!(
+                    "make a socket for what is typed: {e}"
+                )));
+            }
+        },
+        stdin => (stdin, None),
+    };
     let fds = stdin.into_iter().chain(stdout).chain(stderr).collect();
     tokio::select! {
         biased;
         result = client.attach(attach, fds) => result.map(|()| Exit::Ended),
         never = resize(client, TerminalOf::Container(id.to_string()), resizes) => match never {},
+        never = pass_on(typing) => match never {},
     }
+}
+
+/// What a client types, and where it goes on.
+type Typing = (Receiver, UnixStream);
+
+/// The shim cannot tell by a pipe whether a client that is shown nothing has gone or has no more to
+/// type. It can by a socket, which is shut down for the one and closed for the other.
+fn over_socket(pipe: OwnedFd) -> io::Result<(OwnedFd, Typing)> {
+    let (theirs, ours) = std::os::unix::net::UnixStream::pair()?;
+    ours.set_nonblocking(true)?;
+    rustix::io::ioctl_fionbio(&pipe, true)?;
+    let typing = (Receiver::from_owned_fd(pipe)?, UnixStream::from_std(ours)?);
+    Ok((theirs.into(), typing))
+}
+
+/// Passes on what is typed, to its end; never ends, since the socket is closed with it.
+async fn pass_on(typing: Option<Typing>) -> Infallible {
+    let _open = match typing {
+        None => None,
+        Some((mut pipe, mut socket)) => {
+            // What the container does not take is dropped, as by a pipe that nobody reads.
+            let _ = tokio::io::copy(&mut pipe, &mut socket).await;
+            let _ = socket.shutdown().await;
+            Some(socket)
+        }
+    };
+    std::future::pending().await
 }
 
 fn told(action: &'static str, id: Id, result: Result<Exit, ShimError>) -> Exit {
@@ -140,4 +183,31 @@ async fn resize(client: &Client, of: TerminalOf, mut resizes: Resizes) -> Infall
 
 fn nowhere() -> io::Result<OwnedFd> {
     Ok(OpenOptions::new().write(true).open("/dev/null")?.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::pipe::{PipeFlags, pipe_with};
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_end_of_input_is_told_from_the_end_of_the_client() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (socket, typing) = over_socket(read).unwrap();
+        rustix::io::ioctl_fionbio(&socket, true).unwrap();
+        let mut socket = UnixStream::from_std(socket.into()).unwrap();
+        let passing = tokio::spawn(pass_on(Some(typing)));
+        rustix::io::write(&write, b"typed").unwrap();
+        drop(write);
+        let mut seen = Vec::new();
+        socket.read_to_end(&mut seen).await.unwrap();
+        assert_eq!(seen, b"typed");
+        // The other half stands until the client has gone.
+        socket.write_all(b"x").await.unwrap();
+        passing.abort();
+        assert!(passing.await.unwrap_err().is_cancelled());
+        assert!(socket.write_all(b"x").await.is_err());
+    }
 }

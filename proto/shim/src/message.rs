@@ -266,7 +266,8 @@ pub struct Exec {
 pub struct Attach {
     /// Container id.
     pub id: String,
-    /// The first descriptor is what the client types.
+    /// The first descriptor is what the client types: a pipe, or for a client that is shown nothing a
+    /// stream socket, which is shut down at the end of input and closed when the client has gone.
     #[serde(default)]
     pub stdin: bool,
     /// The next descriptor takes the container's output.

@@ -46,7 +46,8 @@ impl Shim {
         let typing = session.copy(&self.poll);
         let place = session.container;
         let once = |c: &Container| c.stdin_once && !c.terminal;
-        if typing == Typing::Ended && self.containers.get(&place).is_some_and(once) {
+        let ended = matches!(typing, Typing::Ended | Typing::Left);
+        if ended && self.containers.get(&place).is_some_and(once) {
             self.close_stdin(place);
         }
         self.end_if_idle(key);

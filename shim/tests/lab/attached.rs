@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use rustix::pipe::{PipeFlags, pipe_with};
 use skiff_shim_proto::message::{Attach, Call, FailureKind, Reply, Resize, TerminalOf};
@@ -186,6 +187,18 @@ fn a_client_that_typed_to_nobody_and_went_leaves_nothing() {
     client.stdin = None;
     drop(std::mem::replace(&mut client.stdout, pipe().0.into()));
     is_done(&mut shim.daemon, &client);
+    // One that was shown nothing either.
+    let (typed, mut typing) = UnixStream::pair().unwrap();
+    let only_stdin = Attach {
+        id: "c".into(),
+        stdin: true,
+        stdout: false,
+        stderr: false,
+    };
+    let seq = shim.daemon.send(Call::Attach(only_stdin), &[typed.as_fd()]);
+    typing.write_all(b"more than it reads").unwrap();
+    drop((typed, typing));
+    assert!(matches!(shim.daemon.answer(seq), Ok(Reply::Done)));
     shim.shutdown();
 }
 
