@@ -124,7 +124,13 @@ mod tests {
 
     #[test]
     fn what_is_no_json_is_told_with_its_line() {
-        for json in [&b""[..], b"{\"ociVersion\": \"1.0.0\",\n", b"{} {}", b"\"x\"", b"{true: 1}"] {
+        for json in [
+            &b""[..],
+            b"{\"ociVersion\": \"1.0.0\",\n",
+            b"{} {}",
+            b"\"x\"",
+            b"{true: 1}",
+        ] {
             let error = configuration(json).unwrap_err().to_string();
             assert!(error.contains(" at line "), "{error}");
         }
