@@ -3,7 +3,7 @@
 //! A kubelet asks for the status of every container each time it looks at the size of its log. So
 //! what was read is known until somebody writes a file of the cgroup: inotify(7) tells of that, by
 //! whichever mount of the hierarchy, and limits change in no other way. The kernel is asked for news before
-//! every answer.
+//! every answer. A start has one question only, which is not worth a watch: the second one makes it.
 
 use std::collections::{HashMap, HashSet};
 use std::mem::MaybeUninit;
@@ -32,7 +32,8 @@ pub struct Limits {
 
 #[derive(Debug, Default)]
 struct Known {
-    containers: HashMap<Id, Watched>,
+    /// `None`: asked for once.
+    containers: HashMap<Id, Option<Watched>>,
     /// Containers by their watch descriptors.
     ids: HashMap<i32, Id>,
 }
@@ -109,7 +110,9 @@ impl Limits {
         } = &mut *known;
         containers.retain(|id, watched| {
             let stays = ids.contains(id);
-            if !stays {
+            if let Some(watched) = watched
+                && !stays
+            {
                 by.remove(&watched.descriptor);
                 // Some kernels have ended the watch with the cgroup.
                 let _ = inotify::remove_watch(inotify, watched.descriptor);
@@ -124,22 +127,23 @@ impl Limits {
         };
         let mut known = self.lock();
         known.hear(inotify);
-        if let Some(watched) = known.containers.get(&facts.id) {
-            return match &watched.held {
+        match known.containers.get(&facts.id) {
+            None => {
+                known.containers.insert(facts.id.clone(), None);
+                Look::Unwatched
+            }
+            Some(None) => {
+                let events = WatchFlags::MODIFY | WatchFlags::ONLYDIR;
+                match inotify::add_watch(inotify, &facts.cgroup, events) {
+                    Ok(descriptor) => known.watch(&facts.id, descriptor),
+                    // It is not there yet or any more, or there are too many watches.
+                    Err(_) => Look::Unwatched,
+                }
+            }
+            Some(Some(Watched { writes, held, .. })) => match held {
                 Some((asked, held)) if Arc::ptr_eq(asked, facts) => Look::Known(held.clone()),
-                _ => Look::Unknown {
-                    writes: watched.writes,
-                },
-            };
-        }
-        match inotify::add_watch(
-            inotify,
-            &facts.cgroup,
-            WatchFlags::MODIFY | WatchFlags::ONLYDIR,
-        ) {
-            Ok(descriptor) => known.enter(facts.id.clone(), descriptor),
-            // It is not there yet or any more, or there are too many watches.
-            Err(_) => Look::Unwatched,
+                _ => Look::Unknown { writes: *writes },
+            },
         }
     }
 
@@ -147,7 +151,7 @@ impl Limits {
         let Some(inotify) = &self.inotify else { return };
         let mut known = self.lock();
         known.hear(inotify);
-        if let Some(watched) = known.containers.get_mut(&facts.id)
+        if let Some(Some(watched)) = known.containers.get_mut(&facts.id)
             && watched.writes == writes
         {
             watched.held = Some((Arc::clone(facts), held.clone()));
@@ -160,31 +164,35 @@ impl Limits {
 }
 
 impl Known {
-    fn enter(&mut self, id: Id, descriptor: i32) -> Look {
+    fn watch(&mut self, id: &Id, descriptor: i32) -> Look {
         self.ids.insert(descriptor, id.clone());
         let watched = Watched {
             descriptor,
             writes: 0,
             held: None,
         };
-        self.containers.insert(id, watched);
+        self.containers.insert(id.clone(), Some(watched));
         Look::Unknown { writes: 0 }
     }
 
     /// Takes in what the kernel has to tell.
     fn hear(&mut self, inotify: &OwnedFd) {
+        if self.ids.is_empty() {
+            return;
+        }
         let mut buffer = [MaybeUninit::uninit(); EVENTS];
         let mut reader = Reader::new(inotify, &mut buffer);
         // The only error is that there is nothing more.
         while let Ok(event) = reader.next() {
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                self.containers.values_mut().for_each(Watched::written);
+                let watched = self.containers.values_mut().flatten();
+                watched.for_each(Watched::written);
             } else if event.events().contains(ReadFlags::IGNORED) {
                 if let Some(id) = self.ids.remove(&event.wd()) {
                     self.containers.remove(&id);
                 }
             } else if let Some(id) = self.ids.get(&event.wd())
-                && let Some(watched) = self.containers.get_mut(id)
+                && let Some(Some(watched)) = self.containers.get_mut(id)
             {
                 watched.written();
             }
@@ -257,7 +265,7 @@ mod tests {
 
         fn knows(&self, facts: &Facts) -> bool {
             let known = self.limits.lock();
-            let watched = known.containers.get(&facts.id);
+            let watched = known.containers.get(&facts.id).and_then(Option::as_ref);
             watched.is_some_and(|watched| watched.held.is_some())
         }
     }
@@ -267,6 +275,8 @@ mod tests {
         let cgroup = Cgroup::new();
         cgroup.set(1 << 20);
         let facts = cgroup.facts();
+        assert_eq!(cgroup.told(&facts), 1 << 20);
+        assert!(!cgroup.knows(&facts), "after one question");
         assert_eq!(cgroup.told(&facts), 1 << 20);
         assert!(cgroup.knows(&facts));
         assert_eq!(cgroup.told(&facts), 1 << 20);
@@ -283,6 +293,7 @@ mod tests {
         let cgroup = Cgroup::new();
         cgroup.set(1 << 20);
         let facts = cgroup.facts();
+        cgroup.told(&facts);
         let Look::Unknown { writes } = cgroup.limits.look(&facts) else {
             panic!("it is known, or cannot be watched");
         };
@@ -297,7 +308,10 @@ mod tests {
     fn other_limits_asked_for_are_compared_anew() {
         let cgroup = Cgroup::new();
         cgroup.set(1 << 20);
-        assert_eq!(cgroup.told(&cgroup.facts()), 1 << 20);
+        let facts = cgroup.facts();
+        assert_eq!(cgroup.told(&facts), 1 << 20);
+        assert_eq!(cgroup.told(&facts), 1 << 20);
+        assert!(cgroup.knows(&facts));
         let asked = cri::LinuxContainerResources {
             // The kernel rounds it to what the file says.
             memory_limit_in_bytes: (1 << 20) + 7,
@@ -305,7 +319,7 @@ mod tests {
         };
         let facts = Arc::new(Facts {
             resources: Some(asked),
-            ..(*cgroup.facts()).clone()
+            ..(*facts).clone()
         });
         assert_eq!(cgroup.told(&facts), (1 << 20) + 7);
     }
@@ -316,11 +330,14 @@ mod tests {
         let facts = cgroup.facts();
         cgroup.set(1 << 20);
         cgroup.told(&facts);
+        cgroup.told(&facts);
+        assert_eq!(cgroup.limits.lock().ids.len(), 1);
         fs::remove_dir_all(cgroup.path()).unwrap();
         assert_eq!(cgroup.told(&facts), 0);
         assert!(cgroup.limits.lock().ids.is_empty());
         fs::create_dir(cgroup.path()).unwrap();
         cgroup.set(1 << 21);
+        assert_eq!(cgroup.told(&facts), 1 << 21);
         assert_eq!(cgroup.told(&facts), 1 << 21);
         cgroup.limits.retain(&HashSet::from([facts.id.clone()]));
         assert!(cgroup.knows(&facts));

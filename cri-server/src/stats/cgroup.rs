@@ -1,7 +1,7 @@
 //! The files of a cgroup.
 
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Dir, FileType, Mode, OFlags, fstat, openat};
 use rustix::io::Errno;
@@ -82,16 +82,64 @@ impl Files for Cgroup {
     }
 }
 
+/// Files of a cgroup that are looked at again and again: they stay open, which spares two of three
+/// system calls. Nobody is kept from removing the cgroup; its files then cannot be read.
+pub(super) struct Standing {
+    cgroup: PathBuf,
+    files: Vec<(String, OwnedFd)>,
+    content: Vec<u8>,
+}
+
+impl Standing {
+    /// Of this cgroup. A file is opened when it is first asked for.
+    pub(super) fn new(cgroup: PathBuf) -> Self {
+        Self {
+            cgroup,
+            files: Vec::new(),
+            content: Vec::new(),
+        }
+    }
+
+    /// Gives back the room for content: there is one of these for every pod.
+    pub(super) fn shrink(&mut self) {
+        self.content = Vec::new();
+    }
+
+    fn open(&mut self, name: &str) -> Option<usize> {
+        if let Some(place) = self.files.iter().position(|(file, _)| file == name) {
+            return Some(place);
+        }
+        let flags = OFlags::RDONLY | OFlags::CLOEXEC;
+        let file = openat(CWD, self.cgroup.join(name), flags, Mode::empty()).ok()?;
+        self.files.push((name.to_owned(), file));
+        Some(self.files.len() - 1)
+    }
+}
+
+impl Files for Standing {
+    fn read(&mut self, name: &str) -> Option<&str> {
+        let place = self.open(name)?;
+        read_open(&self.files[place].1, &mut self.content).ok()?;
+        std::str::from_utf8(&self.content).ok()
+    }
+}
+
 /// A file that the kernel makes up as it is read. It ends where a read leaves room for another
 /// line: those are shorter than [`LINE`], and a read stops early only before one that does not fit
 /// (seq_file.rst). That saves asking for the end.
 pub(super) fn read(dir: impl AsFd, name: &str, content: &mut Vec<u8>) -> Result<(), Errno> {
     let file = openat(dir, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())?;
+    read_open(&file, content)
+}
+
+/// The same, of a file that may have been read before.
+fn read_open(file: &OwnedFd, content: &mut Vec<u8>) -> Result<(), Errno> {
     content.clear();
     loop {
         content.reserve(PAGE);
+        let at = content.len() as u64;
         let room = rustix::buffer::spare_capacity(content);
-        let length = rustix::io::read(&file, room)?;
+        let length = rustix::io::pread(file, room, at)?;
         if length + LINE <= PAGE {
             return Ok(());
         }
@@ -122,17 +170,19 @@ fn huge_page_size(name: &str) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]
     fn processes_of_nested_cgroups_count() {
         let root = tempfile::tempdir().unwrap();
         let below = root.path().join("a/b");
-        std::fs::create_dir_all(&below).unwrap();
+        fs::create_dir_all(&below).unwrap();
         assert!(Cgroup::open(root.path()).unwrap().processes().is_none());
-        std::fs::write(root.path().join("cgroup.procs"), "1\n2\n").unwrap();
-        std::fs::write(root.path().join("a/cgroup.procs"), "").unwrap();
-        std::fs::write(below.join("cgroup.procs"), "3\n").unwrap();
+        fs::write(root.path().join("cgroup.procs"), "1\n2\n").unwrap();
+        fs::write(root.path().join("a/cgroup.procs"), "").unwrap();
+        fs::write(below.join("cgroup.procs"), "3\n").unwrap();
         let pids = Cgroup::open(root.path()).unwrap().processes();
         assert_eq!(pids.unwrap(), [1, 2, 3]);
     }
@@ -141,11 +191,25 @@ mod tests {
     fn files_longer_than_a_page_are_read_whole() {
         let root = tempfile::tempdir().unwrap();
         let text = "8:0 rbytes=1\n".repeat(2000);
-        std::fs::write(root.path().join("io.stat"), &text).unwrap();
+        fs::write(root.path().join("io.stat"), &text).unwrap();
         let mut cgroup = Cgroup::open(root.path()).unwrap();
         assert_eq!(cgroup.read("io.stat"), Some(&*text));
         assert_eq!(cgroup.read("none"), None);
         assert!(Cgroup::open(&root.path().join("none")).is_none());
+    }
+
+    #[test]
+    fn a_file_that_stays_open_is_read_anew() {
+        let root = tempfile::tempdir().unwrap();
+        let path = root.path().join("cpu.stat");
+        let mut standing = Standing::new(root.path().into());
+        assert_eq!(standing.read("cpu.stat"), None);
+        for text in ["usage_usec 1\n".repeat(500), "usage_usec 2\n".into()] {
+            fs::write(&path, &text).unwrap();
+            assert_eq!(standing.read("cpu.stat"), Some(&*text));
+            assert_eq!(standing.read("cpu.stat"), Some(&*text));
+        }
+        assert_eq!(standing.files.len(), 1);
     }
 
     #[test]

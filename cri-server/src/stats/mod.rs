@@ -34,6 +34,7 @@ use skiff_stats::{Detail, Interface, Rate, Usage};
 use crate::container::view::Facts;
 use crate::daemon::Daemon;
 use crate::id::Id;
+use cgroup::Standing;
 use walk::Walk;
 use wanted::Wanted;
 
@@ -63,6 +64,8 @@ pub struct Stats {
 #[derive(Default)]
 struct Watched {
     rate: Mutex<Rate>,
+    /// Of a pod at rest.
+    standing: Mutex<Option<Standing>>,
     latest: ArcSwapOption<Reading>,
 }
 

@@ -1,7 +1,7 @@
 //! One look at every cgroup.
 //!
-//! What has not run has not changed: of a pod at rest three files are read instead of some ten of it and
-//! of each of its containers, but for once in some intervals, since a kubelet changes the limits of a
+//! What has not run has not changed: of a pod at rest three files, which stay open, are read instead of some ten of
+//! it and of each of its containers, but for once in some intervals, since a kubelet changes the limits of a
 //! pod by itself.
 //!
 //! What a kubelet evicts by must be of the moment that is told with it: it ranks the pods of a node that
@@ -20,7 +20,7 @@ use skiff_stats::{Detail, Interface, Usage, network};
 
 use rustix::fs::CWD;
 
-use super::cgroup::{self, Cgroup};
+use super::cgroup::{self, Cgroup, Standing};
 use super::{Reading, Stats};
 use crate::clock;
 use crate::container::{self, ContainerView};
@@ -92,11 +92,20 @@ impl Stats {
         let Some(last) = self.latest(id).filter(|last| last.whole.elapsed() < idle) else {
             return false;
         };
-        let cgroup = Cgroup::open(&pod_cgroup(&daemon.cgroup_root, pod));
+        let watched = self.watch(id);
+        let mut standing = watched
+            .standing
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let files =
+            standing.get_or_insert_with(|| Standing::new(pod_cgroup(&daemon.cgroup_root, pod)));
         let at = clock::now();
-        if !cgroup.is_some_and(|mut cgroup| last.usage.stands(&mut cgroup)) {
+        if !last.usage.stands(files) {
+            *standing = None;
             return false;
         }
+        files.shrink();
+        drop(standing);
         let mut reading = again(&last, at);
         reading.interfaces = self.interfaces(pod, false);
         self.enter(id, reading);
