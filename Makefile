@@ -24,7 +24,8 @@ build: deps
 	mkdir -p $(BIN)
 	cd $(CARGO_TARGET_DIR)/release && install -t $(BIN) skiffd skiffctl $(DRIVERS)
 	cd $(CARGO_TARGET_DIR)/$(STATIC)/release && install -t $(BIN) skiff-shim skiff-oci skiff-probe
-	gcc -O2 -static -Wall -Wextra -o $(BIN)/runc-native integration/perf/runc-native.c
+	for i in runc-native no-network; do \
+	  gcc -O2 -static -Wall -Wextra -o $(BIN)/$$i integration/perf/$$i.c || exit; done
 
 lab:
 	integration/lab/setup
