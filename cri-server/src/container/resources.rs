@@ -2,14 +2,17 @@
 //!
 //! A kubelet asks for the status of every container each time it looks at the size of its log. So
 //! what was read is known until somebody writes a file of the cgroup: inotify(7) tells of that, by
-//! whichever mount of the hierarchy, and limits change in no other way. The kernel is asked for news before
-//! every answer. A start has one question only, which is not worth a watch: the second one makes it.
+//! whichever mount of the hierarchy. It does not tell of controllers that are taken away and given back
+//! further up, which resets limits: nothing is known for more than a minute. The kernel is asked for news
+//! before every answer. The questions of a start are not worth a watch: one that comes later makes it.
 
 use std::collections::{HashMap, HashSet};
+use std::ffi::CStr;
 use std::mem::MaybeUninit;
 use std::os::fd::OwnedFd;
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use rustix::fs::inotify::{self, CreateFlags, ReadFlags, Reader, WatchFlags};
 use rustix::fs::{CWD, Mode, OFlags, openat};
@@ -21,6 +24,12 @@ use crate::id::Id;
 
 /// Room for some dozens of events.
 const EVENTS: usize = 2048;
+/// Events that are taken in at once, at most. Who writes without end holds up nobody.
+const MOST: usize = 256;
+/// How long what was read is known.
+const KNOWN: Duration = Duration::from_secs(60);
+/// Questions that come sooner after the first one belong to a start.
+const START: Duration = Duration::from_secs(1);
 
 /// What is known of the limits of all containers.
 #[derive(Debug)]
@@ -32,10 +41,17 @@ pub struct Limits {
 
 #[derive(Debug, Default)]
 struct Known {
-    /// `None`: asked for once.
-    containers: HashMap<Id, Option<Watched>>,
+    containers: HashMap<Id, Asked>,
     /// Containers by their watch descriptors.
     ids: HashMap<i32, Id>,
+}
+
+/// A container that somebody has asked for.
+#[derive(Debug)]
+enum Asked {
+    /// At this time first. Nothing is known.
+    Since(Instant),
+    Watched(Watched),
 }
 
 /// A cgroup that the kernel tells of.
@@ -44,19 +60,34 @@ struct Watched {
     descriptor: i32,
     /// How often somebody has written, as far as that was told.
     writes: u64,
-    /// What was read since, and what had been asked for then.
-    held: Option<(Arc<Facts>, cri::LinuxContainerResources)>,
+    held: Option<Held>,
+}
+
+/// What was read since.
+#[derive(Debug)]
+struct Held {
+    at: Instant,
+    /// What had been asked for then.
+    facts: Arc<Facts>,
+    limits: cri::LinuxContainerResources,
 }
 
 /// What a look at what is known says.
 enum Look {
     Known(cri::LinuxContainerResources),
     /// To be read; it can be kept unless there are more writes by then.
-    Unknown {
-        writes: u64,
-    },
+    Unknown(Seen),
+    /// To be read, and worth a watch before.
+    Worth,
     /// To be read, and not to be kept.
     Unwatched,
+}
+
+/// How much had been told of a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seen {
+    descriptor: i32,
+    writes: u64,
 }
 
 impl Default for Limits {
@@ -88,15 +119,20 @@ impl Limits {
 
     /// The limits asked for, corrected by what the cgroup's files say now.
     pub fn held(&self, facts: &Arc<Facts>) -> cri::LinuxContainerResources {
-        match self.look(facts) {
-            Look::Known(held) => held,
-            Look::Unwatched => read(facts),
-            Look::Unknown { writes } => {
-                let held = read(facts);
-                self.keep(facts, writes, &held);
-                held
-            }
+        let Some(inotify) = &self.inotify else {
+            return read(facts);
+        };
+        let seen = match self.look(inotify, facts) {
+            Look::Known(limits) => return limits,
+            Look::Unknown(seen) => Some(seen),
+            Look::Worth => self.watch(inotify, facts),
+            Look::Unwatched => None,
+        };
+        let limits = read(facts);
+        if let Some(seen) = seen {
+            self.keep(inotify, facts, seen, &limits);
         }
+        limits
     }
 
     /// Forgets all containers but these. The kernel keeps what is left of a cgroup as long as it is
@@ -108,9 +144,9 @@ impl Limits {
             containers,
             ids: by,
         } = &mut *known;
-        containers.retain(|id, watched| {
+        containers.retain(|id, asked| {
             let stays = ids.contains(id);
-            if let Some(watched) = watched
+            if let Asked::Watched(watched) = asked
                 && !stays
             {
                 by.remove(&watched.descriptor);
@@ -121,40 +157,64 @@ impl Limits {
         });
     }
 
-    fn look(&self, facts: &Arc<Facts>) -> Look {
-        let Some(inotify) = &self.inotify else {
-            return Look::Unwatched;
-        };
+    fn look(&self, inotify: &OwnedFd, facts: &Arc<Facts>) -> Look {
         let mut known = self.lock();
         known.hear(inotify);
         match known.containers.get(&facts.id) {
             None => {
-                known.containers.insert(facts.id.clone(), None);
+                let now = Asked::Since(Instant::now());
+                known.containers.insert(facts.id.clone(), now);
                 Look::Unwatched
             }
-            Some(None) => {
-                let events = WatchFlags::MODIFY | WatchFlags::ONLYDIR;
-                match inotify::add_watch(inotify, &facts.cgroup, events) {
-                    Ok(descriptor) => known.watch(&facts.id, descriptor),
-                    // It is not there yet or any more, or there are too many watches.
-                    Err(_) => Look::Unwatched,
-                }
-            }
-            Some(Some(Watched { writes, held, .. })) => match held {
-                Some((asked, held)) if Arc::ptr_eq(asked, facts) => Look::Known(held.clone()),
-                _ => Look::Unknown { writes: *writes },
+            Some(Asked::Since(first)) if first.elapsed() < START => Look::Unwatched,
+            Some(Asked::Since(_)) => Look::Worth,
+            Some(Asked::Watched(watched)) => match &watched.held {
+                Some(held) if held.stands_for(facts) => Look::Known(held.limits.clone()),
+                _ => Look::Unknown(watched.seen()),
             },
         }
     }
 
-    fn keep(&self, facts: &Arc<Facts>, writes: u64, held: &cri::LinuxContainerResources) {
-        let Some(inotify) = &self.inotify else { return };
+    /// Has the kernel tell of a container's cgroup from now on. Holds no lock while the kernel walks
+    /// there.
+    fn watch(&self, inotify: &OwnedFd, facts: &Facts) -> Option<Seen> {
+        let events = WatchFlags::MODIFY | WatchFlags::ONLYDIR;
+        // It is not there any more, or there are too many watches.
+        let descriptor = inotify::add_watch(inotify, &facts.cgroup, events).ok()?;
+        let mut known = self.lock();
+        if let Some(Asked::Watched(watched)) = known.containers.get(&facts.id) {
+            // Somebody else was quicker; it is the same watch.
+            return Some(watched.seen());
+        }
+        known.ids.insert(descriptor, facts.id.clone());
+        let watched = Watched {
+            descriptor,
+            writes: 0,
+            held: None,
+        };
+        let seen = watched.seen();
+        let watched = Asked::Watched(watched);
+        known.containers.insert(facts.id.clone(), watched);
+        Some(seen)
+    }
+
+    fn keep(
+        &self,
+        inotify: &OwnedFd,
+        facts: &Arc<Facts>,
+        seen: Seen,
+        limits: &cri::LinuxContainerResources,
+    ) {
         let mut known = self.lock();
         known.hear(inotify);
-        if let Some(Some(watched)) = known.containers.get_mut(&facts.id)
-            && watched.writes == writes
+        if let Some(Asked::Watched(watched)) = known.containers.get_mut(&facts.id)
+            && watched.seen() == seen
         {
-            watched.held = Some((Arc::clone(facts), held.clone()));
+            watched.held = Some(Held {
+                at: Instant::now(),
+                facts: Arc::clone(facts),
+                limits: limits.clone(),
+            });
         }
     }
 
@@ -164,17 +224,6 @@ impl Limits {
 }
 
 impl Known {
-    fn watch(&mut self, id: &Id, descriptor: i32) -> Look {
-        self.ids.insert(descriptor, id.clone());
-        let watched = Watched {
-            descriptor,
-            writes: 0,
-            held: None,
-        };
-        self.containers.insert(id.clone(), Some(watched));
-        Look::Unknown { writes: 0 }
-    }
-
     /// Takes in what the kernel has to tell.
     fn hear(&mut self, inotify: &OwnedFd) {
         if self.ids.is_empty() {
@@ -182,28 +231,62 @@ impl Known {
         }
         let mut buffer = [MaybeUninit::uninit(); EVENTS];
         let mut reader = Reader::new(inotify, &mut buffer);
-        // The only error is that there is nothing more.
-        while let Ok(event) = reader.next() {
+        for _ in 0..MOST {
+            // The only error is that there is nothing more.
+            let Ok(event) = reader.next() else { return };
             if event.events().contains(ReadFlags::QUEUE_OVERFLOW) {
-                let watched = self.containers.values_mut().flatten();
-                watched.for_each(Watched::written);
+                self.all_written();
             } else if event.events().contains(ReadFlags::IGNORED) {
                 if let Some(id) = self.ids.remove(&event.wd()) {
                     self.containers.remove(&id);
                 }
-            } else if let Some(id) = self.ids.get(&event.wd())
-                && let Some(Some(watched)) = self.containers.get_mut(id)
+            } else if event.file_name().is_none_or(is_limit)
+                && let Some(id) = self.ids.get(&event.wd())
+                && let Some(Asked::Watched(watched)) = self.containers.get_mut(id)
             {
+                watched.written();
+            }
+        }
+        self.all_written();
+    }
+
+    fn all_written(&mut self) {
+        for asked in self.containers.values_mut() {
+            if let Asked::Watched(watched) = asked {
                 watched.written();
             }
         }
     }
 }
 
+/// Whether a file may be one of a limit. The kernel tells of those that count events by itself, and
+/// processes are moved by a file.
+fn is_limit(file: &CStr) -> bool {
+    let name = file.to_bytes();
+    let is_other = name.starts_with(b"cgroup.")
+        || name.ends_with(b".events")
+        || name.ends_with(b".events.local")
+        || name.ends_with(b".pressure");
+    !is_other
+}
+
 impl Watched {
+    fn seen(&self) -> Seen {
+        Seen {
+            descriptor: self.descriptor,
+            writes: self.writes,
+        }
+    }
+
     fn written(&mut self) {
         self.writes += 1;
         self.held = None;
+    }
+}
+
+impl Held {
+    fn stands_for(&self, facts: &Arc<Facts>) -> bool {
+        Arc::ptr_eq(&self.facts, facts) && self.at.elapsed() < KNOWN
     }
 }
 
@@ -223,126 +306,4 @@ fn read_file(path: &Path) -> Option<String> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-    use std::path::PathBuf;
-
-    use super::*;
-    use crate::events::change::tests::{container, running};
-
-    struct Cgroup {
-        dir: tempfile::TempDir,
-        limits: Limits,
-    }
-
-    impl Cgroup {
-        fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            fs::create_dir(dir.path().join("a")).unwrap();
-            let limits = Limits::default();
-            Self { dir, limits }
-        }
-
-        fn path(&self) -> PathBuf {
-            self.dir.path().join("a")
-        }
-
-        fn set(&self, bytes: u64) {
-            fs::write(self.path().join("memory.max"), format!("{bytes}\n")).unwrap();
-        }
-
-        fn facts(&self) -> Arc<Facts> {
-            let facts = Facts {
-                cgroup: self.path(),
-                ..(*container("a", running()).facts).clone()
-            };
-            Arc::new(facts)
-        }
-
-        fn told(&self, facts: &Arc<Facts>) -> i64 {
-            self.limits.held(facts).memory_limit_in_bytes
-        }
-
-        fn knows(&self, facts: &Facts) -> bool {
-            let known = self.limits.lock();
-            let watched = known.containers.get(&facts.id).and_then(Option::as_ref);
-            watched.is_some_and(|watched| watched.held.is_some())
-        }
-    }
-
-    #[test]
-    fn what_was_read_is_known_until_somebody_writes() {
-        let cgroup = Cgroup::new();
-        cgroup.set(1 << 20);
-        let facts = cgroup.facts();
-        assert_eq!(cgroup.told(&facts), 1 << 20);
-        assert!(!cgroup.knows(&facts), "after one question");
-        assert_eq!(cgroup.told(&facts), 1 << 20);
-        assert!(cgroup.knows(&facts));
-        assert_eq!(cgroup.told(&facts), 1 << 20);
-        cgroup.set(1 << 21);
-        assert_eq!(cgroup.told(&facts), 1 << 21);
-        cgroup.set(1 << 22);
-        cgroup.set(1 << 23);
-        assert_eq!(cgroup.told(&facts), 1 << 23);
-        assert!(cgroup.knows(&facts));
-    }
-
-    #[test]
-    fn what_is_read_while_somebody_writes_is_not_kept() {
-        let cgroup = Cgroup::new();
-        cgroup.set(1 << 20);
-        let facts = cgroup.facts();
-        cgroup.told(&facts);
-        let Look::Unknown { writes } = cgroup.limits.look(&facts) else {
-            panic!("it is known, or cannot be watched");
-        };
-        let old = read(&facts);
-        cgroup.set(1 << 21);
-        cgroup.limits.keep(&facts, writes, &old);
-        assert!(!cgroup.knows(&facts));
-        assert_eq!(cgroup.told(&facts), 1 << 21);
-    }
-
-    #[test]
-    fn other_limits_asked_for_are_compared_anew() {
-        let cgroup = Cgroup::new();
-        cgroup.set(1 << 20);
-        let facts = cgroup.facts();
-        assert_eq!(cgroup.told(&facts), 1 << 20);
-        assert_eq!(cgroup.told(&facts), 1 << 20);
-        assert!(cgroup.knows(&facts));
-        let asked = cri::LinuxContainerResources {
-            // The kernel rounds it to what the file says.
-            memory_limit_in_bytes: (1 << 20) + 7,
-            ..Default::default()
-        };
-        let facts = Arc::new(Facts {
-            resources: Some(asked),
-            ..(*facts).clone()
-        });
-        assert_eq!(cgroup.told(&facts), (1 << 20) + 7);
-    }
-
-    #[test]
-    fn one_that_is_gone_is_forgotten_and_may_come_again() {
-        let cgroup = Cgroup::new();
-        let facts = cgroup.facts();
-        cgroup.set(1 << 20);
-        cgroup.told(&facts);
-        cgroup.told(&facts);
-        assert_eq!(cgroup.limits.lock().ids.len(), 1);
-        fs::remove_dir_all(cgroup.path()).unwrap();
-        assert_eq!(cgroup.told(&facts), 0);
-        assert!(cgroup.limits.lock().ids.is_empty());
-        fs::create_dir(cgroup.path()).unwrap();
-        cgroup.set(1 << 21);
-        assert_eq!(cgroup.told(&facts), 1 << 21);
-        assert_eq!(cgroup.told(&facts), 1 << 21);
-        cgroup.limits.retain(&HashSet::from([facts.id.clone()]));
-        assert!(cgroup.knows(&facts));
-        cgroup.limits.retain(&HashSet::new());
-        assert!(!cgroup.knows(&facts));
-        assert_eq!(cgroup.told(&facts), 1 << 21);
-    }
-}
+mod tests;

@@ -10,9 +10,9 @@ use super::RpcError;
 /// Succeeds for an image that is not here. What a container runs on stays until it is removed.
 ///
 /// Answers when the files are deleted: a kubelet that removes images because the disk is full looks
-/// at once whether there is room now, and evicts pods when there is none. Of a client that waits
-/// less than twice `patience` that would make an error; it is answered before, and the files go in
-/// the background.
+/// at once whether there is room now, and evicts pods when there is none. Is that not done within
+/// `patience`, the client is answered all the same, before it gives up. Files that stay, because
+/// containers run on them or because it is not known yet which do, are not waited for.
 pub async fn handle(
     store: &Store,
     patience: Duration,

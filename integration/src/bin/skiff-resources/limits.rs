@@ -1,10 +1,13 @@
 //! Limits of a new container.
 
 use std::fs;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, bail, ensure};
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use skiff_cri::v1::LinuxContainerResources;
-use skiff_integration::client;
+use skiff_integration::{client, process};
 
 use crate::lab::{Lab, MIB, memory, said, unified};
 
@@ -114,6 +117,64 @@ pub(crate) async fn the_status_says_what_the_files_say(lab: &mut Lab) -> anyhow:
     ensure!(now.cpu_shares == 1024 && now.cpu_quota == -1, "{now:?}");
     ensure!(now.unified == burstable().unified, "{now:?}");
     Ok(())
+}
+
+/// What is known of a container that somebody has asked for before is what the kernel has, whoever
+/// writes there.
+pub(crate) async fn the_status_follows_every_write(lab: &mut Lab) -> anyhow::Result<()> {
+    let made = lab.run("sleep 3600", burstable()).await?;
+    lab.reported(&made.id).await?;
+    // The questions of a start are answered from the files.
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    for mebibytes in [80, 90, 100, 110] {
+        fs::write(
+            made.cgroup.join("memory.max"),
+            (mebibytes * MIB).to_string(),
+        )?;
+        for _ in 0..3 {
+            let now = lab.reported(&made.id).await?;
+            ensure!(now.memory_limit_in_bytes == mebibytes * MIB, "{now:?}");
+        }
+    }
+    by_another_mount(&made.cgroup, 70 * MIB)?;
+    let now = lab.reported(&made.id).await?;
+    ensure!(now.memory_limit_in_bytes == 70 * MIB, "{now:?}");
+    let before = watches()?;
+    lab.cri.stop(&made.id, 0).await?;
+    lab.cri.remove(&made.id).await?;
+    let deadline = Instant::now() + Duration::from_secs(30);
+    while watches()? >= before {
+        ensure!(Instant::now() < deadline, "what is gone is still watched");
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    Ok(())
+}
+
+/// As a container with a mount of its own writes.
+fn by_another_mount(cgroup: &Path, bytes: i64) -> anyhow::Result<()> {
+    let other = Path::new("/run/another-cgroup2");
+    fs::create_dir_all(other)?;
+    mount("none", other, "cgroup2", MountFlags::empty(), None).context("mount cgroup2")?;
+    let below = cgroup.strip_prefix("/sys/fs/cgroup")?;
+    let written = fs::write(other.join(below).join("memory.max"), bytes.to_string());
+    unmount(other, UnmountFlags::empty()).context("unmount cgroup2")?;
+    Ok(written?)
+}
+
+/// How many files and directories the daemon has the kernel tell of.
+fn watches() -> anyhow::Result<usize> {
+    let daemons = process::named("skiffd");
+    let [daemon] = daemons[..] else {
+        bail!("not one skiffd: {daemons:?}");
+    };
+    let mut watches = 0;
+    for entry in fs::read_dir(format!("/proc/{daemon}/fdinfo"))? {
+        // It may be closed by now.
+        let text = fs::read_to_string(entry?.path()).unwrap_or_default();
+        let is_watch = |line: &&str| line.starts_with("inotify wd:");
+        watches += text.lines().filter(is_watch).count();
+    }
+    Ok(watches)
 }
 
 /// Kinds of limits that no typed field has: bursts, idle processors, traffic with a disk.

@@ -64,6 +64,7 @@ async fn main() -> anyhow::Result<()> {
         limits::burst_idle_and_disk,
         limits::a_bad_unified_is_told_by_its_key,
         limits::the_status_says_what_the_files_say,
+        limits::the_status_follows_every_write,
         update::raised_and_lowered,
         update::before_the_start,
         update::all_or_nothing,
