@@ -11,7 +11,7 @@ use skiff_cri::v1::PodSandboxMetadata;
 
 use crate::id::Id;
 use crate::pod::host_ports::{HostPort, host_ports, taken};
-use crate::pod::{PodHandle, PodView, State};
+use crate::pod::{PodHandle, PodView};
 
 /// What a kubelet names a pod by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -91,9 +91,10 @@ impl Store {
         index.pods.insert(pod.id().clone(), Arc::clone(pod));
     }
 
-    /// Enters a pod that is to be made, unless one has the name, or a living one would share ids
-    /// of the host with it: two pods that did could reach each other's files and processes. Nor may
-    /// it share a port of the host, which would lead to one of the two.
+    /// Enters a pod that is to be made, unless one has the name, or a living one
+    /// ([`PodView::is_living`]) would share ids of the host with it: two pods that did could reach each
+    /// other's files and processes. Nor may it share a port of the host, which would lead to one of the
+    /// two.
     pub fn claim(&self, name: &PodName, pod: &Arc<PodHandle>) -> Result<(), Taken> {
         let mut index = self.index.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(holder) = index.names.get(name) {
@@ -102,7 +103,7 @@ impl Store {
         if let Some(user) = pod.user_namespace() {
             let shares = |other: &&Arc<PodHandle>| {
                 other.user_namespace().is_some_and(|of| of.overlaps(&user))
-                    && other.view().state != State::NotReady
+                    && other.view().is_living()
             };
             if let Some(holder) = index.pods.values().find(shares) {
                 return Err(Taken::Ids(Arc::clone(holder)));
@@ -110,8 +111,8 @@ impl Store {
         }
         let ports = host_ports(&pod.facts().config);
         if !ports.is_empty() {
-            let living = |other: &&Arc<PodHandle>| other.view().state != State::NotReady;
-            for other in index.pods.values().filter(living) {
+            let living = index.pods.values().filter(|other| other.view().is_living());
+            for other in living {
                 if let Some(port) = taken(&ports, &other.facts().config) {
                     return Err(Taken::Port(Arc::clone(other), port));
                 }
@@ -199,4 +200,70 @@ fn find(map: &BTreeMap<Id, Arc<PodHandle>>, text: &str) -> Result<Option<Found>,
         return Err(Ambiguous(text.into()));
     }
     Ok(Some((id.clone(), Arc::clone(pod))))
+}
+
+#[cfg(test)]
+mod tests {
+    use skiff_cri::v1 as cri;
+
+    use super::*;
+    use crate::pod::{Facts, State};
+
+    fn pod(name: &str, first_id: u32) -> Arc<PodHandle> {
+        let ids = cri::IdMapping {
+            host_id: first_id,
+            container_id: 0,
+            length: 65536,
+        };
+        let namespaces = cri::NamespaceOption {
+            userns_options: Some(cri::UserNamespace {
+                mode: cri::NamespaceMode::Pod.into(),
+                uids: vec![ids],
+                gids: vec![ids],
+            }),
+            ..Default::default()
+        };
+        let context = cri::LinuxSandboxSecurityContext {
+            namespace_options: Some(namespaces),
+            ..Default::default()
+        };
+        let facts = Facts {
+            id: Id::random().unwrap(),
+            config: cri::PodSandboxConfig {
+                metadata: Some(PodSandboxMetadata {
+                    name: name.into(),
+                    ..Default::default()
+                }),
+                linux: Some(cri::LinuxPodSandboxConfig {
+                    security_context: Some(context),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            },
+            runtime_handler: String::new(),
+            created_at: 0,
+            labels: None,
+        };
+        PodHandle::new(Arc::new(facts)).0
+    }
+
+    /// The ids of a pod that had lost its shim were given to another, its processes still being there.
+    #[test]
+    fn ids_of_the_host_are_refused_as_long_as_a_pods_processes_may_have_them() {
+        let store = Store::default();
+        let claim = |pod: &Arc<PodHandle>| store.claim(pod.name(), pod);
+        let (first, second) = (pod("first", 1 << 16), pod("second", 1 << 16));
+        assert!(claim(&first).is_ok());
+        assert!(claim(&pod("other", 2 << 16)).is_ok());
+        let mut view = (*first.view()).clone();
+        (view.state, view.holding) = (State::NotReady, true);
+        first.show(view.clone());
+        match claim(&second) {
+            Err(Taken::Ids(holder)) => assert_eq!(holder.id(), first.id()),
+            _ => panic!("two pods have the same ids of the host"),
+        }
+        view.holding = false;
+        first.show(view);
+        assert!(claim(&second).is_ok());
+    }
 }

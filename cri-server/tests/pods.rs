@@ -207,6 +207,47 @@ fn a_failed_stop_is_told_and_can_be_repeated() {
     assert_eq!(node.left(), Vec::<String>::new());
 }
 
+fn pod_with_port(name: &str) -> cri::PodSandboxConfig {
+    let mapping = cri::PortMapping {
+        container_port: 80,
+        host_port: 8080,
+        ..Default::default()
+    };
+    cri::PodSandboxConfig {
+        port_mappings: vec![mapping],
+        ..pod(name)
+    }
+}
+
+/// A port was free as soon as its pod was not ready, with the plugin's rule for it still there.
+#[test]
+fn a_host_port_is_free_when_its_pod_has_no_network_any_more() {
+    let node = Node::new();
+    node.network(PLUGIN);
+    let daemon = node.start();
+    let port_is_taken = || {
+        let run = daemon.run_pod(&pod_with_port("b"));
+        refused(run, Code::FailedPrecondition, "8080/TCP");
+    };
+    let a = daemon.run_pod(&pod_with_port("a")).unwrap();
+    port_is_taken();
+    node.network("echo '{\"code\":7,\"msg\":\"cannot detach\"}'; exit 1");
+    refused(daemon.stop_pod(&a), Code::Internal, "cannot detach");
+    port_is_taken();
+    node.network(PLUGIN);
+    daemon.stop_pod(&a).unwrap();
+    let b = daemon.run_pod(&pod_with_port("b")).unwrap();
+    node.shims.kill(&b);
+    while daemon.pod_status(&b).unwrap().state() == cri::PodSandboxState::SandboxReady {
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    let run = daemon.run_pod(&pod_with_port("c"));
+    refused(run, Code::FailedPrecondition, "8080/TCP");
+    daemon.kill();
+    let daemon = node.start_in_boot("the next");
+    daemon.run_pod(&pod_with_port("c")).unwrap();
+}
+
 #[test]
 fn a_killed_shim_ends_its_containers_with_a_reason_and_no_others() {
     let node = Node::new();

@@ -42,7 +42,7 @@ pub enum PodError {
     /// Two pods would have ids of the host in common.
     #[error(
         "pod {namespace}/{name}: linux.security_context.namespace_options.userns_options: \
-         ids of the host among these belong to pod {holder}"
+         ids of the host among these belong to pod {holder} as long as that is not stopped"
     )]
     HostIds {
         /// Its namespace.

@@ -1,4 +1,5 @@
-//! Ports of the host that are led into pods: no two living pods have the same.
+//! Ports of the host that are led into pods: no two living pods have the same. A pod lives, in this,
+//! until its network has been given back.
 //!
 //! A kubelet admits no such pair, but it looks at pods that it knows of, and not every client is
 //! one. Network plugins do not look: of two rules for a port the first one counts, and the second pod
@@ -186,7 +187,10 @@ mod tests {
             _ => panic!("two pods have one port of the host"),
         }
         let mut view = (*first.view()).clone();
-        view.state = State::NotReady;
+        (view.state, view.holding) = (State::NotReady, true);
+        first.show(view.clone());
+        assert!(store.claim(second.name(), &second).is_err());
+        view.holding = false;
         first.show(view);
         assert!(store.claim(second.name(), &second).is_ok());
     }

@@ -80,6 +80,7 @@ impl PodHandle {
         let view = PodView {
             facts: Arc::clone(&facts),
             state: State::Starting,
+            holding: false,
             ips: Vec::new(),
             netns: None,
             cgroup_parent: PathBuf::new(),
@@ -409,6 +410,7 @@ impl PodTask {
         let view = PodView {
             facts: Arc::clone(self.handle.facts()),
             state: self.record.state,
+            holding: self.record.holding && self.record.boot_id == self.daemon.boot_id,
             ips: self.record.ips.clone(),
             netns: self.record.netns.clone(),
             cgroup_parent: self.record.cgroup_parent.clone(),

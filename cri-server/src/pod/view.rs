@@ -56,6 +56,9 @@ pub struct PodView {
     pub facts: Arc<Facts>,
     /// Where it is in its life.
     pub state: PodState,
+    /// It may still have something outside its own directory that a pod has of this boot only:
+    /// a shim, a network, processes.
+    pub holding: bool,
     /// Its addresses, the first being the main one.
     pub ips: Vec<IpAddr>,
     /// Where its network namespace is bound; `None`: the host's network.
@@ -101,6 +104,13 @@ impl PodView {
             _ => Denied::NotRunning,
         };
         Err(ContainerError::Denied { action, id, denied })
+    }
+
+    /// Whether what it asked to have for itself (ports, ids of the host) is its own. A pod that is not
+    /// ready has it as long as its network or its processes may be there: its shim has died, or it
+    /// could not be stopped.
+    pub fn is_living(&self) -> bool {
+        self.state != PodState::NotReady || self.holding
     }
 
     /// Whether clients may know of it.

@@ -97,6 +97,7 @@ pub(crate) fn pod_view(name: &str, attempt: u32, containers: &[Arc<ContainerView
     PodView {
         facts: Arc::new(facts),
         state: PodState::Ready,
+        holding: true,
         ips: Vec::new(),
         netns: None,
         cgroup_parent: std::path::PathBuf::new(),
