@@ -64,7 +64,7 @@ impl PairsInUse {
         let pair = labels.process.level.as_ref().and_then(Level::pair);
         PodLabels {
             labels,
-            _pair: pair.map(|pair| self.hold(pair, id)),
+            _pair: pair.map(|pair| self.hold(pair, id).0),
         }
     }
 
@@ -78,8 +78,8 @@ impl PairsInUse {
     /// A pair that a pod asks for. That another one has it, too, may be meant (they share a volume), or
     /// may not: it can have been given to a pod that asked for none.
     fn hold_asked(&self, pair: Pair, level: &Level, id: &Id) -> Held {
-        let held = self.hold(pair, id);
-        if self.is_shared(pair) {
+        let (held, is_joined) = self.hold(pair, id);
+        if is_joined {
             tracing::warn!(
                 pod = %id,
                 %level,
@@ -89,21 +89,19 @@ impl PairsInUse {
         held
     }
 
-    fn is_shared(&self, pair: Pair) -> bool {
-        let pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let holders = pairs.get(&pair).map(Vec::as_slice).unwrap_or_default();
-        holders.iter().any(|pod| *pod != holders[0])
-    }
-
-    /// A pair, whoever has it.
-    fn hold(&self, pair: Pair, id: &Id) -> Held {
+    /// A pair, whoever has it; and whether others do, and this pod did not. Most containers have their
+    /// pod's, and of what two pods share it is enough to be told once.
+    fn hold(&self, pair: Pair, id: &Id) -> (Held, bool) {
         let mut pairs = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        pairs.entry(pair).or_default().push(id.clone());
-        Held {
+        let holders = pairs.entry(pair).or_default();
+        let is_joined = !holders.is_empty() && !holders.contains(id);
+        holders.push(id.clone());
+        let held = Held {
             pair,
             pod: id.clone(),
             of: self.clone(),
-        }
+        };
+        (held, is_joined)
     }
 
     /// A pair that nobody has: the first from where the pod's id, which is random, points to.
@@ -207,17 +205,22 @@ mod tests {
         assert!(pairs.0.lock().unwrap().is_empty());
     }
 
+    /// Each container of two pods that share a level was warned of.
     #[test]
-    fn a_pair_is_shared_when_two_pods_have_it_and_not_by_containers_of_one() {
+    fn that_pods_share_a_pair_is_news_when_the_second_has_it_first() {
         let pairs = PairsInUse::default();
         let pair = Pair::new(0, 5).unwrap();
-        let _pod = pairs.again(labels("s0:c0,c5"), &id(1));
-        let _own = pairs.of_container(&container("s0:c0,c5"), &id(1)).unwrap();
-        assert!(!pairs.is_shared(pair));
-        let other = pairs.of_container(&container("s0:c0,c5"), &id(2)).unwrap();
-        assert!(pairs.is_shared(pair));
+        let is_joined = |pod| {
+            let (held, is_joined) = pairs.hold(pair, &id(pod));
+            (is_joined, held)
+        };
+        let (one, other) = (is_joined(1), is_joined(2));
+        assert_eq!((one.0, other.0), (false, true));
+        for pod in [1, 2] {
+            assert!(!is_joined(pod).0, "a container of pod {pod}");
+        }
         drop(other);
-        assert!(!pairs.is_shared(pair));
+        assert!(is_joined(2).0);
     }
 
     #[test]
