@@ -6,11 +6,12 @@ use std::fs::OpenOptions;
 use std::io;
 use std::os::fd::OwnedFd;
 
+use bytes::{Buf, BytesMut};
 use rustix::pipe::fcntl_setpipe_size;
 use skiff_shim_proto::message::{Attach, Exec, Resize, TerminalOf};
 use skiff_spec::exec_process;
 use skiff_streaming::{Command, Exit, Pipes, Resizes, Streams};
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe::Receiver;
 
@@ -132,8 +133,16 @@ async fn join(client: &Client, id: Id, streams: Streams, pipes: Pipes) -> Result
     }
 }
 
+/// As much of what is typed as is passed on at once, in bytes.
+const PART: usize = 8192;
+
 /// What a client types, and where it goes on.
-type Typing = (Receiver, UnixStream);
+struct Typing {
+    pipe: Receiver,
+    socket: UnixStream,
+    /// What has left the one and not reached the other.
+    taken: BytesMut,
+}
 
 /// The shim cannot tell by a pipe whether a client that is shown nothing has gone or has no more to
 /// type. It can by a socket, which is shut down for the one and closed for the other.
@@ -141,21 +150,53 @@ fn over_socket(pipe: OwnedFd) -> io::Result<(OwnedFd, Typing)> {
     let (theirs, ours) = std::os::unix::net::UnixStream::pair()?;
     ours.set_nonblocking(true)?;
     rustix::io::ioctl_fionbio(&pipe, true)?;
-    let typing = (Receiver::from_owned_fd(pipe)?, UnixStream::from_std(ours)?);
+    let typing = Typing {
+        pipe: Receiver::from_owned_fd(pipe)?,
+        socket: UnixStream::from_std(ours)?,
+        taken: BytesMut::new(),
+    };
     Ok((theirs.into(), typing))
 }
 
-/// Passes on what is typed, to its end; never ends, since the socket is closed with it.
-async fn pass_on(typing: Option<Typing>) -> Infallible {
-    let _open = match typing {
-        None => None,
-        Some((mut pipe, mut socket)) => {
-            // What the container does not take is dropped, as by a pipe that nobody reads.
-            let _ = tokio::io::copy(&mut pipe, &mut socket).await;
-            let _ = socket.shutdown().await;
-            Some(socket)
+impl Typing {
+    /// Passes on what is typed, to its end.
+    async fn pass_on(&mut self) -> io::Result<()> {
+        loop {
+            self.taken.reserve(PART);
+            if self.pipe.read_buf(&mut self.taken).await? == 0 {
+                return self.socket.shutdown().await;
+            }
+            self.socket.write_all_buf(&mut self.taken).await?;
         }
-    };
+    }
+}
+
+/// A client that types and hangs up at once has typed: what has come is passed on, as far as there is
+/// room for it. Not by tokio, which may not have heard yet that there is something to read.
+impl Drop for Typing {
+    fn drop(&mut self) {
+        loop {
+            while !self.taken.is_empty() {
+                match rustix::io::write(&self.socket, &self.taken) {
+                    Ok(len) => self.taken.advance(len),
+                    Err(_) => return,
+                }
+            }
+            self.taken.resize(PART, 0);
+            match rustix::io::read(&self.pipe, &mut self.taken[..]) {
+                Ok(len) if len > 0 => self.taken.truncate(len),
+                _ => return,
+            }
+        }
+    }
+}
+
+/// Passes on what is typed, to its end; never ends, since the socket is closed with it.
+async fn pass_on(mut typing: Option<Typing>) -> Infallible {
+    if let Some(typing) = &mut typing {
+        // What the container does not take is dropped, as by a pipe that nobody reads.
+        let _ = typing.pass_on().await;
+    }
     std::future::pending().await
 }
 
@@ -187,8 +228,9 @@ fn nowhere() -> io::Result<OwnedFd> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Read;
+
     use rustix::pipe::{PipeFlags, pipe_with};
-    use tokio::io::AsyncReadExt;
 
     use super::*;
 
@@ -209,5 +251,19 @@ mod tests {
         passing.abort();
         assert!(passing.await.unwrap_err().is_cancelled());
         assert!(socket.write_all(b"x").await.is_err());
+    }
+
+    /// What it had typed was lost unless it had reached the shim before the client had gone.
+    #[tokio::test]
+    async fn what_a_client_has_typed_is_passed_on_though_it_goes_at_once() {
+        let (read, write) = pipe_with(PipeFlags::CLOEXEC).unwrap();
+        let (socket, typing) = over_socket(read).unwrap();
+        let typed = vec![b'x'; 3 * PART + 1];
+        rustix::io::write(&write, &typed).unwrap();
+        drop(write);
+        drop(pass_on(Some(typing)));
+        let mut seen = Vec::new();
+        std::fs::File::from(socket).read_to_end(&mut seen).unwrap();
+        assert_eq!(seen.len(), typed.len());
     }
 }
