@@ -13,7 +13,7 @@ use skiff_cri::v1::{PodSandboxConfig, PortMapping, Protocol};
 /// A port of the host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HostPort {
-    /// `None`: on every address.
+    /// `None`: on every address. Of IPv4 in its own form, be it written as one of IPv6 or not.
     address: Option<IpAddr>,
     port: i32,
     protocol: Protocol,
@@ -25,7 +25,7 @@ impl HostPort {
     fn of(mapping: &PortMapping) -> Option<Self> {
         let address = match mapping.host_ip.as_str() {
             "" => None,
-            text => Some(text.parse().ok()?),
+            text => Some(text.parse::<IpAddr>().ok()?.to_canonical()),
         };
         Some(Self {
             address,
@@ -129,6 +129,8 @@ mod tests {
             (tcp("::", 80), tcp("fd00::1", 80), true),
             (tcp("10.0.0.1", 80), tcp("10.0.0.1", 80), true),
             (tcp("10.0.0.1", 80), tcp("10.0.0.2", 80), false),
+            (tcp("10.0.0.1", 80), tcp("::ffff:10.0.0.1", 80), true),
+            (tcp("0.0.0.0", 80), tcp("::ffff:10.0.0.1", 80), true),
             (tcp("", 80), tcp("", 81), false),
             (tcp("", 0), tcp("", 0), false),
             (tcp("", 80), mapping("", 80, Protocol::Udp), false),
