@@ -1,5 +1,7 @@
 //! Limits of cgroup v2: given, changed while the container runs, and reached.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, ensure};
 use skiff_cri::v1::LinuxContainerResources;
 
@@ -221,15 +223,26 @@ async fn lives_on_swap(
             status.state(),
             skiff_cri::v1::ContainerState::ContainerRunning,
         )?;
-        let answer = inside
-            .lab
-            .cri
-            .exec(&id, &["cat", "/sys/fs/cgroup/memory.swap.current"], 60)
-            .await;
-        let answer = answer.context("ExecSync")?;
-        let used: i64 = String::from_utf8_lossy(&answer.stdout).trim().parse()?;
-        ensure!(used >= 12 * MIB, "{used} bytes of swap in use");
-        Ok(())
+        let files = ["memory.swap.current", "memory.current", "memory.events"];
+        let files = files.map(|file| format!("/sys/fs/cgroup/{file}"));
+        let command = ["cat", &files[0], &files[1], &files[2]];
+        let deadline = Instant::now() + Duration::from_secs(30);
+        loop {
+            let answer = inside.lab.cri.exec(&id, &command, 60).await;
+            let answer = answer.context("ExecSync")?;
+            let text = String::from_utf8_lossy(&answer.stdout);
+            let used = text.lines().next().unwrap_or_default();
+            let used: i64 = used.parse().with_context(|| text.clone().into_owned())?;
+            if used >= 12 * MIB {
+                return Ok(());
+            }
+            // An emulated kernel once told of less at first.
+            ensure!(
+                Instant::now() < deadline,
+                "swap in use, memory, and its events: {text}"
+            );
+            tokio::time::sleep(Duration::from_millis(500)).await;
+        }
     })
     .await
 }
