@@ -73,7 +73,7 @@ fn create(root: &Root, args: &args::Create) -> Result<Record> {
     let rootfs = Rootfs::Directory(bundle.join(rootfs.path()));
     let cgroup = bundle::cgroup(&spec, &args.id, Path::new(CGROUPS))?;
     let filter = seccomp::filter(&spec, &args.id, &bundle)?;
-    let claim = root.claim(&args.id)?;
+    let mut claim = root.claim(&args.id, &cgroup)?;
     if !cgroup::processes(&cgroup)?.is_empty() {
         let path = cgroup.display();
         bail!(
@@ -102,6 +102,7 @@ fn create(root: &Root, args: &args::Create) -> Result<Record> {
         claim.keep(record)
     });
     if built.is_err() {
+        // The cgroup is still claimed: nobody else's container is in it.
         let _ = cgroup::kill_all(&cgroup);
         let _ = delete::remove_cgroup(&cgroup);
     }

@@ -1,12 +1,17 @@
 //! What is kept about a container between two executions of this program:
-//! `<root>/<id>/state.json`, and beside it `start.sock`, at which a created container waits.
+//! `<root>/<id>/state.json`, and beside it `start.sock`, at which a created container waits, and
+//! `cgroup`, which says from the beginning of its making what is killed with it: no two containers of a
+//! root have cgroups of which one is the other or in it.
 
+use std::ffi::OsString;
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 use skiff_runtime::oci_spec::runtime::{ContainerState, Spec, State, StateBuilder};
@@ -16,6 +21,7 @@ use skiff_runtime::{cgroup, process};
 const VERSION: u32 = 1;
 const RECORD: &str = "state.json";
 const GATE: &str = "start.sock";
+const CGROUP: &str = "cgroup";
 
 /// Directory of all containers.
 #[derive(Debug)]
@@ -69,8 +75,10 @@ impl Root {
         }
     }
 
-    /// Takes an id: makes the directory of a new container.
-    pub(crate) fn claim(&self, id: &str) -> Result<Claim> {
+    /// Takes an id and a cgroup for a new container, and makes its directory.
+    ///
+    /// Only this is done under the lock, not the rest of the making: a hook may make containers, too.
+    pub(crate) fn claim(&self, id: &str, cgroup: &Path) -> Result<Claim> {
         check_id(id)?;
         let dir = self.path.join(id);
         fs::DirBuilder::new()
@@ -78,13 +86,42 @@ impl Root {
             .mode(0o711)
             .create(&self.path)
             .with_context(|| format!("make {}", self.path.display()))?;
+        let doing = || format!("lock {}", self.path.display());
+        let lock = fs::File::open(&self.path).with_context(doing)?;
+        flock(&lock, FlockOperation::LockExclusive).with_context(doing)?;
         match fs::DirBuilder::new().mode(0o711).create(&dir) {
             Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => {
                 bail!("container {id} exists already")
             }
             done => done.with_context(|| format!("make {}", dir.display()))?,
         }
-        Ok(Claim { dir, kept: false })
+        let claim = Claim { dir, kept: false };
+        for other in self.names()?.filter(|name| name != id) {
+            let Some(theirs) = self.cgroup_of(&other) else {
+                continue;
+            };
+            if cgroup.starts_with(&theirs) || theirs.starts_with(cgroup) {
+                bail!(
+                    "linux.cgroupsPath: {} would be killed with {} of container {other}: delete that, \
+                     or name another",
+                    cgroup.display(),
+                    theirs.display()
+                );
+            }
+        }
+        let path = claim.dir.join(CGROUP);
+        fs::write(&path, cgroup.as_os_str().as_bytes())
+            .with_context(|| format!("write {}", path.display()))?;
+        Ok(claim)
+    }
+
+    /// The cgroup of a container, also of one that is being made; `None` when it has none that is known.
+    fn cgroup_of(&self, id: &str) -> Option<PathBuf> {
+        match fs::read(self.path.join(id).join(CGROUP)) {
+            // One that was killed before it was written has made nothing.
+            Ok(path) if !path.is_empty() => Some(OsString::from_vec(path).into()),
+            _ => self.find(id).ok()?.map(|record| record.cgroup),
+        }
     }
 
     /// Reads the record of a container.
@@ -128,18 +165,22 @@ impl Root {
 
     /// Records of all containers, by id; unreadable ones are passed over.
     pub(crate) fn all(&self) -> Result<Vec<Record>> {
-        let entries = match fs::read_dir(&self.path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-            done => done.with_context(|| format!("list {}", self.path.display()))?,
-        };
-        let names = entries
-            .flatten()
-            .filter_map(|entry| entry.file_name().into_string().ok());
-        let mut records: Vec<Record> = names
+        let mut records: Vec<Record> = self
+            .names()?
             .filter_map(|name| self.find(&name).ok().flatten())
             .collect();
         records.sort_by(|a, b| a.id.cmp(&b.id));
         Ok(records)
+    }
+
+    /// Names in the root; none when there is no root yet.
+    fn names(&self) -> Result<impl Iterator<Item = String>> {
+        let entries = match fs::read_dir(&self.path) {
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => None,
+            done => Some(done.with_context(|| format!("list {}", self.path.display()))?),
+        };
+        let entries = entries.into_iter().flatten().flatten();
+        Ok(entries.filter_map(|entry| entry.file_name().into_string().ok()))
     }
 }
 
@@ -156,7 +197,7 @@ impl Claim {
     }
 
     /// Writes the record.
-    pub(crate) fn keep(mut self, record: Record) -> Result<Record> {
+    pub(crate) fn keep(&mut self, record: Record) -> Result<Record> {
         let record = Record {
             dir: self.dir.clone(),
             ..record
@@ -329,13 +370,14 @@ mod tests {
     fn id_is_taken_once_and_given_back_unless_kept() {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::new(dir.path());
-        let claim = root.claim("a").unwrap();
-        assert!(root.claim("a").is_err());
-        drop(claim);
-        let claim = root.claim("a").unwrap();
+        let claim = |id| root.claim(id, Path::new("/c"));
+        let first = claim("a").unwrap();
+        assert!(claim("a").is_err());
+        drop(first);
+        let mut first = claim("a").unwrap();
         let record = Record::new("a", 1, 0, "/b".into(), "/c".into(), Spec::default());
-        claim.keep(record).unwrap();
-        assert!(root.claim("a").is_err());
+        first.keep(record).unwrap();
+        assert!(claim("a").is_err());
         let record = root.load("a").unwrap();
         assert_eq!(
             record.status().unwrap(),
@@ -344,5 +386,35 @@ mod tests {
         );
         record.remove().unwrap();
         assert!(root.find("a").unwrap().is_none());
+    }
+
+    /// Who deletes a stopped container kills all that is in its cgroup, which could be another's.
+    #[test]
+    fn no_two_containers_have_cgroups_that_are_killed_together() {
+        let dir = tempfile::tempdir().unwrap();
+        let root = Root::new(dir.path());
+        let claim = |id, cgroup| root.claim(id, Path::new(cgroup));
+        let refused = || {
+            for cgroup in ["/x/y", "/x/y/z", "/x"] {
+                let error = claim("b", cgroup).err().expect(cgroup).to_string();
+                assert!(error.contains("container a"), "{error}");
+                assert!(!dir.path().join("b").exists());
+            }
+            for cgroup in ["/x/yy", "/x/z", "/y"] {
+                drop(claim("b", cgroup).unwrap());
+            }
+        };
+        // While it is made, when it is there, and by a record that has nothing beside it.
+        let mut first = claim("a", "/x/y").unwrap();
+        refused();
+        let record = Record::new("a", 1, 0, "/b".into(), "/x/y".into(), Spec::default());
+        let record = first.keep(record).unwrap();
+        refused();
+        fs::remove_file(dir.path().join("a").join(CGROUP)).unwrap();
+        refused();
+        record.remove().unwrap();
+        fs::create_dir(dir.path().join("killed")).unwrap();
+        fs::write(dir.path().join("killed").join(CGROUP), "").unwrap();
+        claim("b", "/x/y").unwrap();
     }
 }
