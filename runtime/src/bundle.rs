@@ -1,16 +1,17 @@
 //! A bundle's configuration, `config.json`, whoever wrote it.
 //!
-//! It is judged before anything is made: what this module accepts fails for what the host is or
-//! has, not for what it says. An error names the field. What is accepted reads the same once
-//! written, since that is how it is kept for the container's life.
+//! It is judged before anything is made, as far as that needs no host and no compiler: `linux.seccomp`,
+//! the mappings of single mounts, and what only the kernel knows the words of are judged where they are
+//! used. An error names the field. What is accepted reads the same once written, since that is how it
+//! is kept for the container's life.
 
 use std::path::{Component, Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 
 use crate::Error;
-use crate::oci_spec::runtime::{Process, Spec};
-use crate::{cgroup, command, mount, validate};
+use crate::oci_spec::runtime::{Linux, Process, Spec};
+use crate::{cgroup, command, mount, namespace, rootfs, validate};
 
 /// Reads a configuration.
 pub fn configuration(json: &[u8]) -> Result<Spec, Error> {
@@ -25,10 +26,16 @@ pub fn configuration(json: &[u8]) -> Result<Spec, Error> {
     validate::spec(&spec)?;
     spec.process().as_ref().map_or(Ok(()), command::check)?;
     mount::check(spec.mounts().as_deref().unwrap_or_default())?;
-    let linux = spec.linux().as_ref();
-    let limits = linux.and_then(|linux| linux.resources().as_ref());
-    limits.map_or(Ok(()), cgroup::check)?;
+    spec.linux().as_ref().map_or(Ok(()), linux)?;
     Ok(spec)
+}
+
+fn linux(linux: &Linux) -> Result<(), Error> {
+    let limits = linux.resources().as_ref();
+    limits.map_or(Ok(()), cgroup::check)?;
+    let sysctls = linux.sysctl().iter().flatten();
+    namespace::check_sysctls(sysctls.map(|(name, _)| name.as_str()))?;
+    rootfs::propagation(linux).map(drop)
 }
 
 /// Reads the description of a further process.
@@ -100,6 +107,22 @@ mod tests {
             ("/process/cwd", json!("tmp"), "process.cwd"),
             ("/mounts", json!([{"destination": "/"}]), "mounts"),
             ("/mounts", json!([{"type": "tmpfs"}]), "mounts[0]"),
+            ("/mounts", json!([{"destination": "/a"}]), "mounts (/a)"),
+            (
+                "/mounts",
+                json!([{"destination": "/a", "options": ["rbind"]}]),
+                "mounts (/a)",
+            ),
+            (
+                "/linux/rootfsPropagation",
+                json!("sharde"),
+                "linux.rootfsPropagation",
+            ),
+            (
+                "/linux/sysctl",
+                json!({"net.ipv4.ip_forward": "1", "net..x": "1"}),
+                "linux.sysctl",
+            ),
             (
                 "/linux/namespaces",
                 json!([{"type": "net"}]),

@@ -175,6 +175,14 @@ pub fn set_sysctls<'a>(sysctls: impl IntoIterator<Item = (&'a str, &'a str)>) ->
     Ok(())
 }
 
+/// Refuses names that are no sysctl's on any host.
+#[cfg(feature = "oci")]
+pub(crate) fn check_sysctls<'a>(names: impl IntoIterator<Item = &'a str>) -> Result<(), Error> {
+    names
+        .into_iter()
+        .try_for_each(|name| sysctl_path(name).map(drop))
+}
+
 /// Where sysctl(8) finds a name: with dots for slashes, unless a slash comes first.
 fn sysctl_path(name: &str) -> Result<PathBuf, Error> {
     let slashed = match name.find(['.', '/']) {

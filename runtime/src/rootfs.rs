@@ -17,6 +17,7 @@ use crate::Error;
 use crate::error::Doing;
 use crate::mount::options::{Propagation, attr};
 use crate::mount::{MountLabel, with_context};
+use crate::oci_spec::runtime::Linux;
 use crate::sys::mount::{MountAttr, set_attr};
 use crate::user_namespace::UserNamespace;
 
@@ -279,6 +280,17 @@ pub(crate) fn make_read_only(root: BorrowedFd<'_>) -> Result<(), Error> {
         ..MountAttr::default()
     };
     set_attr(root, false, &attr).doing(|| "make the root file system read-only")
+}
+
+/// `linux.rootfsPropagation`.
+pub(crate) fn propagation(linux: &Linux) -> Result<Option<Propagation>, Error> {
+    let word = linux.rootfs_propagation().as_deref();
+    let parsed = |word| {
+        Propagation::parse(word).ok_or_else(|| {
+            Error::invalid("linux.rootfsPropagation", format!("{word:?} is unknown"))
+        })
+    };
+    word.map(parsed).transpose()
 }
 
 /// Applies `linux.rootfsPropagation` to the root mount. After [`enter`], since a shared mount

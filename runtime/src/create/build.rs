@@ -14,7 +14,6 @@ use crate::error::Doing;
 use crate::label::{self, Labels};
 use crate::mount;
 use crate::mount::MountLabel;
-use crate::mount::options::Propagation;
 use crate::namespace::Namespaces;
 use crate::oci_spec::runtime::Linux;
 use crate::report::{Report, Word};
@@ -53,10 +52,7 @@ impl Plan<'_> {
         self.seal(root, linux)?;
         self.run_create_container()?;
         rootfs::enter(root)?;
-        if let Some(word) = linux.rootfs_propagation() {
-            let propagation = Propagation::parse(word).ok_or_else(|| {
-                Error::invalid("linux.rootfsPropagation", format!("{word:?} is unknown"))
-            })?;
+        if let Some(propagation) = rootfs::propagation(linux)? {
             rootfs::set_propagation(root, propagation)?;
         }
         let console = self.hand_over(console, status)?;

@@ -104,24 +104,17 @@ fn prepare_one(
     let destination = mount.destination().clone();
     let name = destination.display().to_string();
     let mut options = options_of(mount)?;
-    let kind = mount.typ().as_deref().unwrap_or_default();
-    options.bind |= kind == "bind";
     // Holds the namespace until the mount has its mapping.
     let idmap = idmap::of(mount, &options, user)?;
     if let Some(idmap) = &idmap {
         idmap.apply(&mut options);
     }
-    let what = match (options.bind, kind, shm) {
-        (true, _, _) => {
-            let source = mount.source().as_deref().ok_or_else(|| {
-                Error::invalid(format!("mounts ({name})"), "a bind mount without a source")
-            })?;
-            What::Tree(copy_tree(source, &options, &name)?)
-        }
-        (false, "tmpfs", Some(shm)) if destination == Path::new("/dev/shm") => {
+    let what = match (Asked::of(mount, &options)?, shm) {
+        (Asked::Bind(source), _) => What::Tree(copy_tree(source, &options, &name)?),
+        (Asked::Type("tmpfs"), Some(shm)) if destination == Path::new("/dev/shm") => {
             What::Tree(shm.copy()?)
         }
-        (false, "image", _) => image::prepare(
+        (Asked::Type("image"), _) => image::prepare(
             images,
             &destination,
             &options,
@@ -129,13 +122,7 @@ fn prepare_one(
             label,
             served,
         )?,
-        (false, "", _) => {
-            return Err(Error::invalid(
-                format!("mounts ({name})"),
-                "neither a type nor bind",
-            ));
-        }
-        (false, kind, _) => What::New {
+        (Asked::Type(kind), _) => What::New {
             label: label.for_new(kind, &options.data),
             // Version 2 is the only one there is here, whatever the configuration calls it.
             kind: if kind == "cgroup" {
@@ -156,6 +143,27 @@ fn prepare_one(
     })
 }
 
+/// What a configuration wants mounted.
+enum Asked<'a> {
+    /// What is there on the host.
+    Bind(&'a Path),
+    /// A new file system of a type, or what stands for one.
+    Type(&'a str),
+}
+
+impl<'a> Asked<'a> {
+    fn of(mount: &'a SpecMount, options: &Options) -> Result<Self, Error> {
+        let problem = match (options.bind, mount.source(), mount.typ()) {
+            (true, Some(source), _) => return Ok(Self::Bind(source)),
+            (true, None, _) => "a bind mount without a source",
+            (false, _, Some(kind)) if !kind.is_empty() => return Ok(Self::Type(kind)),
+            (false, ..) => "neither a type nor bind",
+        };
+        let field = format!("mounts ({})", mount.destination().display());
+        Err(Error::invalid(field, problem))
+    }
+}
+
 /// Options of a mount that there can be.
 fn options_of(mount: &SpecMount) -> Result<Options, Error> {
     let destination = mount.destination();
@@ -169,15 +177,18 @@ fn options_of(mount: &SpecMount) -> Result<Options, Error> {
         ));
     }
     let words = mount.options().as_deref().unwrap_or_default();
-    Options::parse(words, &destination.display().to_string())
+    let mut options = Options::parse(words, &destination.display().to_string())?;
+    options.bind |= mount.typ().as_deref() == Some("bind");
+    Ok(options)
 }
 
 /// Refuses mounts that there cannot be on any host.
 #[cfg(feature = "oci")]
 pub(crate) fn check(mounts: &[SpecMount]) -> Result<(), Error> {
-    mounts
-        .iter()
-        .try_for_each(|mount| options_of(mount).map(drop))
+    mounts.iter().try_for_each(|mount| {
+        let options = options_of(mount)?;
+        Asked::of(mount, &options).map(drop)
+    })
 }
 
 fn copy_tree(source: &Path, options: &Options, destination: &str) -> Result<OwnedFd, Error> {
