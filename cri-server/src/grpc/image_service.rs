@@ -10,7 +10,7 @@ use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
 use super::call::{Call, Kind, Stream};
-use super::patience::patience;
+use super::deadline::patience;
 use super::subject::{Subject, image, nothing};
 use crate::rpc;
 use crate::telemetry::Telemetry;

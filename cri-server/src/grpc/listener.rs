@@ -11,6 +11,7 @@ use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
+use super::deadline::Deadline;
 use super::{Images, Runtime};
 
 /// Largest request in bytes: what a kubelet can send.
@@ -76,8 +77,8 @@ impl Listener {
         let server = Server::builder()
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
-            .add_service(runtime)
-            .add_service(images)
+            .add_service(Deadline(runtime))
+            .add_service(Deadline(images))
             .serve_with_incoming(UnixListenerStream::new(self.socket));
         tokio::select! {
             result = server => Ok(result?),

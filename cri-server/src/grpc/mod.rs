@@ -3,9 +3,9 @@
 //! Thin on purpose: what a call means is in [`crate::rpc`].
 
 mod call;
+mod deadline;
 mod image_service;
 mod listener;
-mod patience;
 mod runtime_service;
 mod status;
 mod subject;
