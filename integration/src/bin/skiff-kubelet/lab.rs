@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
-use skiff_cri::v1::PodSandboxState;
+use skiff_cri::v1::{PodSandboxMetadata, PodSandboxState};
 
 use crate::kubelet::MANIFESTS;
 use crate::midway::Midway;
@@ -207,17 +207,15 @@ impl Given {
             Ok(gone) => drop(gone?),
             Err(_) => bail!("{}: the kubelet still knows it after {LIMIT:?}", self.name),
         }
-        let Some(known) = known else {
-            return Ok(());
+        // A kubelet that has just started may not have told it; its sandboxes have its name, too.
+        let is_its = |of: &PodSandboxMetadata| match &known {
+            Some(known) => of.uid == known.uid(),
+            None => of.name == self.name,
         };
         let deadline = Instant::now() + LIMIT;
         loop {
             let mut left = self.node.sandboxes().await?;
-            left.retain(|one| {
-                one.metadata
-                    .as_ref()
-                    .is_some_and(|of| of.uid == known.uid())
-            });
+            left.retain(|one| one.metadata.as_ref().is_some_and(is_its));
             if left
                 .iter()
                 .all(|one| one.state() == PodSandboxState::SandboxNotready)
