@@ -116,6 +116,15 @@ impl Exec {
         self.screen = Screen::None;
     }
 
+    /// Hears nothing more of the child.
+    pub(crate) fn hear_no_more(&mut self, poll: &Poll) {
+        if std::mem::replace(&mut self.news, News::Heard) == News::Watched
+            && let Some(init) = self.process.own()
+        {
+            poll.remove(init.status_fd());
+        }
+    }
+
     /// What to tell, once the process has ended and its terminal is copied.
     pub(crate) fn answer(&mut self) -> Option<Answer> {
         let ended = self.ended?;

@@ -80,10 +80,7 @@ impl Shim {
         if matches!(progress, Ok(Progress::Building | Progress::Ready { .. })) {
             return;
         }
-        let before = std::mem::replace(&mut exec.news, News::Heard);
-        if before == News::Watched {
-            self.poll.remove(init.status_fd());
-        }
+        exec.hear_no_more(&self.poll);
         let failure = match progress {
             Ok(Progress::Running {
                 console: Some(master),
@@ -108,11 +105,7 @@ impl Shim {
         let Some(exec) = self.execs.get_mut(&key) else {
             return;
         };
-        if std::mem::replace(&mut exec.news, News::Heard) == News::Watched
-            && let Some(init) = exec.process.own()
-        {
-            self.poll.remove(init.status_fd());
-        }
+        exec.hear_no_more(&self.poll);
         exec.ended = Some(ended);
         exec.copy(&self.poll);
         self.finish_exec(key);

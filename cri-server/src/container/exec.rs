@@ -36,15 +36,12 @@ pub async fn exec(
     }
     let process = exec_process(&container.facts.process, command, false)
         .ok_or_else(|| denied(Denied::NotRunning))?;
-    let file = |action| {
-        let path = id.as_str().into();
-        move |source| ContainerError::File {
-            action,
-            path,
-            source,
-        }
+    let file = |action, source| ContainerError::File {
+        action,
+        path: id.as_str().into(),
+        source,
     };
-    let (pipes, ends) = Pipes::open().map_err(file("make pipes for an exec in"))?;
+    let (pipes, ends) = Pipes::open().map_err(|e| file("make pipes for an exec in", e))?;
     let exec_id = client.exec_id();
     let exec = Exec {
         exec_id,
@@ -70,7 +67,7 @@ pub async fn exec(
             }
         }
     };
-    let result = collected.map_err(file("watch the pipes of an exec in"))?;
+    let result = collected.map_err(|e| file("watch the pipes of an exec in", e))?;
     kill.disarm();
     result.or_else(|source| not_executed(id, source))
 }

@@ -150,13 +150,7 @@ fn a_client_whose_input_has_ended_sees_what_is_said_later() {
     client.stdin = None;
     // A client that only types has nothing to wait for.
     let (typed, typist) = pipe();
-    let only_stdin = Attach {
-        id: "c".into(),
-        stdin: true,
-        stdout: false,
-        stderr: false,
-    };
-    let seq = shim.daemon.send(Call::Attach(only_stdin), &[typed.as_fd()]);
+    let seq = only_types(&mut shim.daemon, typed.as_fd());
     drop((typed, typist));
     assert!(matches!(shim.daemon.answer(seq), Ok(Reply::Done)));
     let go = shim
@@ -166,6 +160,17 @@ fn a_client_whose_input_has_ended_sees_what_is_said_later() {
     assert_eq!(client.sees_to_the_end(), "late\n");
     is_done(&mut shim.daemon, &client);
     shim.shutdown();
+}
+
+/// A client of container `c` that is shown nothing; gives the number of its call.
+fn only_types(daemon: &mut Daemon, typed: BorrowedFd<'_>) -> u64 {
+    let attach = Attach {
+        id: "c".into(),
+        stdin: true,
+        stdout: false,
+        stderr: false,
+    };
+    daemon.send(Call::Attach(attach), &[typed])
 }
 
 /// Its session lasted until the container ended: what it had typed was still to be read.
@@ -189,13 +194,7 @@ fn a_client_that_typed_to_nobody_and_went_leaves_nothing() {
     is_done(&mut shim.daemon, &client);
     // One that was shown nothing either.
     let (typed, mut typing) = UnixStream::pair().unwrap();
-    let only_stdin = Attach {
-        id: "c".into(),
-        stdin: true,
-        stdout: false,
-        stderr: false,
-    };
-    let seq = shim.daemon.send(Call::Attach(only_stdin), &[typed.as_fd()]);
+    let seq = only_types(&mut shim.daemon, typed.as_fd());
     typing.write_all(b"more than it reads").unwrap();
     drop((typed, typing));
     assert!(matches!(shim.daemon.answer(seq), Ok(Reply::Done)));

@@ -13,6 +13,7 @@ use crate::cluster::kubectl_until;
 use crate::http;
 use crate::kubelet::{READ_ONLY_PORT, reconfigure};
 use crate::lab::{Given, LIMIT, Lab};
+use crate::load;
 use crate::manifest::{IDLE, container, idle, pod, scratch};
 use crate::node::LOOK;
 use crate::status::Pod;
@@ -177,7 +178,7 @@ fn near(is: u64, wanted: u64, what: &str) -> anyhow::Result<()> {
 async fn listed() -> anyhow::Result<()> {
     let deadline = Instant::now() + LIMIT;
     // two loops list them at the start: the one of the images' ages and that of the node's status
-    while lists().await.unwrap_or_default() < 2 {
+    while lists().await.unwrap_or_default() < 2.0 {
         ensure!(
             Instant::now() < deadline,
             "the kubelet does not list images"
@@ -189,12 +190,10 @@ async fn listed() -> anyhow::Result<()> {
 }
 
 /// How often the kubelet has listed images since its start.
-async fn lists() -> anyhow::Result<usize> {
+async fn lists() -> anyhow::Result<f64> {
     let text = http::get(READ_ONLY_PORT, "/metrics").await?;
-    let count = text.lines().find_map(|line| {
-        line.strip_prefix("kubelet_runtime_operations_total{operation_type=\"list_images\"} ")
-    });
-    Ok(count.map(str::parse).transpose()?.unwrap_or_default())
+    let lists = "kubelet_runtime_operations_total{operation_type=\"list_images\"}";
+    Ok(load::sum(&text, lists))
 }
 
 /// Waits until the kubelet says that there is room on the disk.

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::http;
 use crate::kubelet::READ_ONLY_PORT;
 use crate::lab::{LIMIT, Lab};
+use crate::load;
 use crate::manifest::{container, pod};
 use crate::node::{LOOK, Node};
 
@@ -151,12 +152,7 @@ fn value(line: &str) -> Option<f64> {
 pub(crate) async fn who_tells_of_changes(lab: Arc<Lab>) -> anyhow::Result<()> {
     lab.midway().await?;
     let text = http::get(READ_ONLY_PORT, "/metrics").await?;
-    let count = text.lines().find_map(|line| {
-        line.strip_prefix("kubelet_evented_pleg_connection_success_count ")?
-            .parse::<f64>()
-            .ok()
-    });
-    let connected = count.is_some_and(|count| count > 0.0);
+    let connected = load::sum(&text, "kubelet_evented_pleg_connection_success_count") > 0.0;
     let evented = lab.has("EventedPLEG");
     ensure!(
         connected == evented,

@@ -154,8 +154,8 @@ fn memory() -> anyhow::Result<f64> {
     Ok(bytes as f64 / f64::from(1 << 20))
 }
 
-/// The sum of all series of a metric.
-fn sum(text: &str, name: &str) -> f64 {
+/// The sum of all series of a metric, or of the one that is named with all its labels.
+pub(crate) fn sum(text: &str, name: &str) -> f64 {
     let of_it = |line: &&str| {
         let rest = line.strip_prefix(name);
         rest.is_some_and(|rest| rest.starts_with([' ', '{']))
@@ -175,5 +175,6 @@ mod tests {
         let text = "# HELP a b\na{x=\"1\"} 2\na 3.5\na_total 7\n";
         assert_eq!(sum(text, "a"), 5.5);
         assert_eq!(sum(text, "b"), 0.0);
+        assert_eq!(sum(text, "a{x=\"1\"}"), 2.0);
     }
 }
