@@ -42,3 +42,4 @@ pub mod stats;
 pub mod store;
 pub mod systemd;
 pub mod telemetry;
+mod watch;

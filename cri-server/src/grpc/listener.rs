@@ -8,9 +8,11 @@ use std::path::{Path, PathBuf};
 use skiff_cri::v1::image_service_server::ImageServiceServer;
 use skiff_cri::v1::runtime_service_server::RuntimeServiceServer;
 use tokio::net::UnixListener;
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::transport::Server;
 
+use super::connection::Connection;
 use super::deadline::Deadline;
 use super::{Images, Runtime};
 
@@ -74,12 +76,13 @@ impl Listener {
     ) -> Result<(), ListenError> {
         let runtime = RuntimeServiceServer::new(runtime).max_decoding_message_size(MAX_REQUEST);
         let images = ImageServiceServer::new(images).max_decoding_message_size(MAX_REQUEST);
+        let clients = UnixListenerStream::new(self.socket).map(|client| Connection::new(client?));
         let server = Server::builder()
             .initial_stream_window_size(WINDOW)
             .initial_connection_window_size(WINDOW)
             .add_service(Deadline(runtime))
             .add_service(Deadline(images))
-            .serve_with_incoming(UnixListenerStream::new(self.socket));
+            .serve_with_incoming(clients);
         tokio::select! {
             result = server => Ok(result?),
             () = end => Ok(()),

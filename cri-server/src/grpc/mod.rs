@@ -3,6 +3,7 @@
 //! Thin on purpose: what a call means is in [`crate::rpc`].
 
 mod call;
+mod connection;
 mod deadline;
 mod image_service;
 mod listener;

@@ -18,12 +18,14 @@ use skiff_shim_proto::message::{
     Request, Resize, Update,
 };
 use skiff_shim_proto::{CONFINES, PROTOCOL};
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::AbortHandle;
 
 use super::ShimError;
 use super::process::ProcessId;
+use crate::watch::watch;
 
 /// Longest wait for an answer, but for those that come when something else ends: an exec's process, an
 /// attached session, the kernel's reclaim for a lower limit.
@@ -94,7 +96,7 @@ impl Client {
         let channel = Arc::new(Channel {
             shim: shim.into(),
             protocol: AtomicU32::new(PROTOCOL),
-            socket: super::watch(socket).map_err(failed)?,
+            socket: watch(socket, Interest::READABLE).map_err(failed)?,
             next_seq: AtomicU64::new(1),
             // Unique in the life of the shim, which may have served an earlier daemon.
             next_exec: AtomicU64::new(crate::clock::now().unsigned_abs()),

@@ -16,14 +16,10 @@ pub mod process;
 pub mod spawn;
 
 use std::io;
-use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use skiff_shim_proto::frame::FrameError;
 use skiff_shim_proto::message::{Failure, FailureKind};
-
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
 
 pub use client::{Client, Events, ShimEvent};
 pub use pool::Pool;
@@ -173,16 +169,6 @@ pub struct Shim {
     pub events: Events,
     /// Its process.
     pub process: Process,
-}
-
-/// Watches a descriptor of ours.
-#[expect(
-    deprecated,
-    reason = "unsound only for types that may close their descriptor; an OwnedFd does not, and \
-              the replacement is an unsafe function, which this crate does without"
-)]
-fn watch(fd: OwnedFd) -> io::Result<AsyncFd<OwnedFd>> {
-    AsyncFd::with_interest(fd, Interest::READABLE)
 }
 
 /// The end of what a shim wrote to its standard error, for error messages; empty when nothing.

@@ -7,7 +7,10 @@ use std::process::Child;
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use serde::{Deserialize, Serialize};
 use skiff_shim_proto::process::Stat;
+use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+
+use crate::watch::watch;
 
 /// A process as a record names it: a pid alone may be somebody else's tomorrow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -89,7 +92,7 @@ impl Process {
 
 fn open(pid: i32) -> io::Result<AsyncFd<OwnedFd>> {
     let pid = Pid::from_raw(pid).ok_or_else(|| io::Error::other(format!("{pid} is no pid")))?;
-    super::watch(pidfd_open(pid, PidfdFlags::empty())?)
+    watch(pidfd_open(pid, PidfdFlags::empty())?, Interest::READABLE)
 }
 
 /// Field 22 of /proc/pid/stat, clock ticks after boot.

@@ -1,0 +1,217 @@
+//! A client's connection.
+//!
+//! It is watched for room to write only while a write waits for room. A client that reads its answer
+//! makes room each time; a [`UnixStream`], always watched for both, wakes the daemon with it for nothing, once
+//! more for each call.
+
+use std::io::{self, IoSlice};
+use std::os::fd::OwnedFd;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use rustix::io::Errno;
+use rustix::net::{SendFlags, Shutdown};
+use tokio::io::unix::AsyncFd;
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::UnixStream;
+use tonic::transport::server::Connected;
+
+use crate::watch::watch;
+
+/// One that was accepted.
+#[derive(Debug)]
+pub(super) struct Connection {
+    /// Watched for something to read.
+    socket: AsyncFd<OwnedFd>,
+    /// The same socket, watched for room, while a write waits for it.
+    full: Option<AsyncFd<OwnedFd>>,
+}
+
+impl Connection {
+    /// Fails when it cannot be watched.
+    pub(super) fn new(socket: UnixStream) -> io::Result<Self> {
+        let socket = OwnedFd::from(socket.into_std()?);
+        Ok(Self {
+            socket: watch(socket, Interest::READABLE)?,
+            full: None,
+        })
+    }
+
+    fn poll_send(
+        &mut self,
+        context: &mut Context<'_>,
+        send: impl Fn(&OwnedFd) -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let room = match &self.full {
+                Some(full) => Some(ready!(full.poll_write_ready(context))?),
+                None => None,
+            };
+            match (send(self.socket.get_ref()), room) {
+                (Err(Errno::INTR), _) => {}
+                (Err(Errno::AGAIN), Some(mut room)) => room.clear_ready(),
+                (Err(Errno::AGAIN), None) => {
+                    let socket = self.socket.get_ref().try_clone()?;
+                    self.full = Some(watch(socket, Interest::WRITABLE)?);
+                }
+                (sent, _) => {
+                    self.full = None;
+                    return Poll::Ready(Ok(sent?));
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let mut something = ready!(self.socket.poll_read_ready(context))?;
+            let room = buffer.initialize_unfilled();
+            match rustix::io::read(self.socket.get_ref(), &mut *room) {
+                Ok(read) => {
+                    // Less than there was room for is all that there was: what comes next is told.
+                    if read > 0 && read < room.len() {
+                        something.clear_ready();
+                    }
+                    buffer.advance(read);
+                    return Poll::Ready(Ok(()));
+                }
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => something.clear_ready(),
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(context, |socket| {
+            rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)
+        })
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.poll_send(context, |socket| rustix::io::writev(socket, slices))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        true
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let done = rustix::net::shutdown(self.socket.get_ref(), Shutdown::Write);
+        Poll::Ready(Ok(done?))
+    }
+}
+
+impl Connected for Connection {
+    type ConnectInfo = ();
+
+    fn connect_info(&self) {}
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::{AsRawFd, RawFd};
+    use std::time::Duration;
+
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    use super::*;
+
+    /// More than a socket holds.
+    const MUCH: usize = 4 << 20;
+
+    fn pair() -> (Connection, UnixStream) {
+        let (ours, client) = UnixStream::pair().unwrap();
+        (Connection::new(ours).unwrap(), client)
+    }
+
+    /// What epoll watches `fd` for (proc_pid_fdinfo(5)).
+    fn watched_for(fd: RawFd) -> u32 {
+        let files = std::fs::read_dir("/proc/self/fdinfo").unwrap();
+        let texts = files.filter_map(|f| std::fs::read_to_string(f.unwrap().path()).ok());
+        let events = texts.flat_map(|text| {
+            let of_fd = |line: &str| {
+                let mut words = line.split_whitespace();
+                let ours = words.next()? == "tfd:" && words.next()?.parse() == Ok(fd);
+                ours.then(|| u32::from_str_radix(words.nth(1)?, 16).ok())?
+            };
+            text.lines().filter_map(of_fd).collect::<Vec<_>>()
+        });
+        events.fold(0, |all, events| all | events)
+    }
+
+    #[tokio::test]
+    async fn a_client_that_reads_wakes_nobody() {
+        let (mut connection, mut client) = pair();
+        let epollout = 0x4;
+        let fd = connection.socket.get_ref().as_raw_fd();
+        assert_ne!(watched_for(client.as_raw_fd()) & epollout, 0);
+        connection.write_all(b"answer").await.unwrap();
+        client.read_exact(&mut [0; 6]).await.unwrap();
+        assert_ne!(watched_for(fd), 0);
+        assert_eq!(watched_for(fd) & epollout, 0);
+    }
+
+    #[tokio::test]
+    async fn what_does_not_fit_waits_for_a_slow_client() {
+        let (mut connection, mut client) = pair();
+        let sent: Vec<u8> = (0..MUCH).map(|i| (i % 251) as u8).collect();
+        let send = async {
+            connection.write_all(&sent).await.unwrap();
+            assert!(connection.full.is_none());
+            connection.shutdown().await.unwrap();
+        };
+        let receive = async {
+            let mut received = Vec::new();
+            while client.read_buf(&mut received).await.unwrap() > 0 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+            received
+        };
+        let ((), received) = tokio::join!(send, receive);
+        assert!(received == sent);
+    }
+
+    #[tokio::test]
+    async fn everything_a_client_sends_is_read_to_its_end() {
+        let (mut connection, mut client) = pair();
+        let send = tokio::spawn(async move {
+            client.write_all(b"begin").await.unwrap();
+            tokio::time::sleep(Duration::from_millis(1)).await;
+            client.write_all(&[7; MUCH]).await.unwrap();
+        });
+        let mut received = Vec::new();
+        connection.read_to_end(&mut received).await.unwrap();
+        send.await.unwrap();
+        assert_eq!(received.len(), b"begin".len() + MUCH);
+        assert!(received.starts_with(b"begin\x07"));
+    }
+
+    #[tokio::test]
+    async fn a_client_that_is_gone_is_an_error() {
+        let (mut connection, client) = pair();
+        drop(client);
+        let written = connection.write_all(b"answer").await;
+        assert_eq!(written.unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+}
