@@ -9,7 +9,8 @@ use std::os::fd::OwnedFd;
 use std::pin::{Pin, pin};
 use std::time::Duration;
 
-use rustix::pipe::{PipeFlags, fcntl_getpipe_size, pipe_with};
+use rustix::io::{ioctl_fionbio, ioctl_fionread};
+use rustix::pipe::{PipeFlags, pipe_with};
 use tokio::net::unix::pipe::Receiver;
 
 /// Most bytes kept of each of the two streams; what follows is discarded.
@@ -70,11 +71,11 @@ impl Pipes {
                 exit = &mut exit => return Ok(exit),
                 ready = stdout.readable(), if self.stdout.open => {
                     ready?;
-                    self.stdout.read(|_, chunk| stdout.try_read(chunk));
+                    self.stdout.read(&stdout);
                 }
                 ready = stderr.readable(), if self.stderr.open => {
                     ready?;
-                    self.stderr.read(|_, chunk| stderr.try_read(chunk));
+                    self.stderr.read(&stderr);
                 }
             }
         }
@@ -83,7 +84,6 @@ impl Pipes {
 
 /// One stream of output.
 struct Stream {
-    /// Does not block.
     pipe: OwnedFd,
     kept: Vec<u8>,
     open: bool,
@@ -93,7 +93,6 @@ impl Stream {
     /// A stream, and the end that the command writes to.
     fn open() -> io::Result<(Self, OwnedFd)> {
         let (pipe, write) = pipe_with(PipeFlags::CLOEXEC)?;
-        rustix::io::ioctl_fionbio(&pipe, true)?;
         let (kept, open) = (Vec::new(), true);
         Ok((Self { pipe, kept, open }, write))
     }
@@ -103,42 +102,31 @@ impl Stream {
         Receiver::from_owned_fd(self.pipe.try_clone()?)
     }
 
-    /// All that is kept, with what is in the pipe now, at most what it can hold: somebody may go on
-    /// writing.
+    /// All that is kept, with what is in the pipe now and no more: somebody may go on writing. Asks
+    /// the pipe itself: who watches it may not have heard yet of what was written last.
     fn rest(mut self) -> Vec<u8> {
-        // Less than was asked for is all that there was.
-        if self.read_now() == CHUNK {
-            let mut left = fcntl_getpipe_size(&self.pipe).unwrap_or(0);
-            while left > 0 {
-                match self.read_now() {
-                    0 => break,
-                    read => left = left.saturating_sub(read),
-                }
-            }
+        let kept = self.kept.len();
+        let left = ioctl_fionread(&self.pipe).unwrap_or(0);
+        let left = usize::try_from(left).unwrap_or(LIMIT).min(LIMIT - kept);
+        // Never waits: a process of the container can open its end for reading, and be faster.
+        if left > 0 && ioctl_fionbio(&self.pipe, true).is_ok() {
+            self.kept.resize(kept + left, 0);
+            let read = rustix::io::read(&self.pipe, &mut self.kept[kept..]).unwrap_or(0);
+            self.kept.truncate(kept + read);
         }
         self.kept
     }
 
-    /// Asks the pipe itself: who watches it may not have heard yet of what was written last.
-    fn read_now(&mut self) -> usize {
-        self.read(|pipe, chunk| Ok(rustix::io::read(pipe, chunk)?))
-    }
-
-    /// Reads once and keeps what fits; 0 when there was nothing. Not async, so that its buffer is
-    /// not part of anybody's future.
-    fn read(&mut self, read: impl FnOnce(&OwnedFd, &mut [u8]) -> io::Result<usize>) -> usize {
+    /// Reads once and keeps what fits. Not async, so that its buffer is not part of anybody's future.
+    fn read(&mut self, watched: &Receiver) {
         let mut chunk = [0; CHUNK];
-        match read(&self.pipe, &mut chunk) {
+        match watched.try_read(&mut chunk) {
             Ok(read) if read > 0 => {
                 let room = LIMIT - self.kept.len();
                 self.kept.extend_from_slice(&chunk[..read.min(room)]);
-                read
             }
-            Err(e) if e.kind() == io::ErrorKind::WouldBlock => 0,
-            Ok(_) | Err(_) => {
-                self.open = false;
-                0
-            }
+            Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
+            Ok(_) | Err(_) => self.open = false,
         }
     }
 }
