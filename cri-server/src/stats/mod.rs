@@ -138,12 +138,12 @@ impl Stats {
         watched.get(id)?.latest.load_full()
     }
 
-    /// Enters a reading, whose processor time makes a rate with the one before.
-    fn enter(&self, id: &Id, mut reading: Reading) -> Arc<Reading> {
+    /// Enters a reading of this moment, whose processor time makes a rate with the one before.
+    fn enter(&self, id: &Id, mut reading: Reading, now: Instant) -> Arc<Reading> {
         let watched = self.watch(id);
         if let Some(cpu) = reading.usage.cpu {
             let mut rate = watched.rate.lock().unwrap_or_else(PoisonError::into_inner);
-            reading.nano_cores = rate.sample(self.began.elapsed(), cpu.usage);
+            reading.nano_cores = rate.sample(now.duration_since(self.began), cpu.usage);
         }
         let reading = Arc::new(reading);
         watched.latest.store(Some(Arc::clone(&reading)));

@@ -12,7 +12,7 @@
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use skiff_cri::v1 as cri;
 use skiff_stats::metric::Spec;
@@ -22,7 +22,7 @@ use rustix::fs::CWD;
 
 use super::cgroup::{self, Cgroup, Standing};
 use super::{Reading, Stats};
-use crate::clock;
+use crate::clock::Moment;
 use crate::container::{self, ContainerView};
 use crate::daemon::Daemon;
 use crate::id::Id;
@@ -36,17 +36,32 @@ const USUAL_PERIOD: u64 = 100_000;
 /// A pod at rest is read as a whole again after so many intervals.
 const IDLE_INTERVALS: u32 = 6;
 
+/// How a pod is looked at.
+struct Look {
+    now: Moment,
+    /// A pod at rest is read as a whole again after so long.
+    idle: Duration,
+    /// Its interfaces are wanted.
+    with_networks: bool,
+}
+
 /// Reads all there are, and forgets those that are not there any more.
 pub(super) fn round(daemon: &Daemon) {
     let stats = &daemon.stats;
     let with_detail = stats.metrics.is_set();
     let idle = daemon.config.load().stats.interval.duration() * IDLE_INTERVALS;
     let mut seen: HashSet<Id> = HashSet::new();
+    let with_networks = stats.networks.is_set();
     for pod in daemon.store.pods() {
         let view = pod.view();
+        let look = Look {
+            now: Moment::now(),
+            idle,
+            with_networks,
+        };
         let mut there = view.containers.values().filter(|c| is_there(c));
         let may_rest = !with_detail && has_usage(&view) && there.all(|c| stats.has_limits_of(c));
-        let rests = may_rest && stats.pod_stands(daemon, &view, idle);
+        let rests = may_rest && stats.pod_stands(daemon, &view, &look);
         if has_usage(&view) {
             if !rests {
                 stats.read_pod(daemon, &view, with_detail);
@@ -54,7 +69,7 @@ pub(super) fn round(daemon: &Daemon) {
             seen.insert(view.facts.id.clone());
         }
         for container in view.containers.values().filter(|c| is_there(c)) {
-            if !(rests && stats.container_stands(container, idle)) {
+            if !(rests && stats.container_stands(container, &look)) {
                 stats.read_container(daemon, container, with_detail);
             }
             seen.insert(container.facts.id.clone());
@@ -87,9 +102,9 @@ pub(super) fn is_there(container: &ContainerView) -> bool {
 
 impl Stats {
     /// Whether what was last read of a pod still stands, which is then told of this moment.
-    fn pod_stands(&self, daemon: &Daemon, pod: &PodView, idle: Duration) -> bool {
+    fn pod_stands(&self, daemon: &Daemon, pod: &PodView, look: &Look) -> bool {
         let id = &pod.facts.id;
-        let Some(last) = self.latest(id).filter(|last| last.whole.elapsed() < idle) else {
+        let Some(last) = self.latest(id).filter(|last| look.is_soon_after(last)) else {
             return false;
         };
         let watched = self.watch(id);
@@ -99,16 +114,15 @@ impl Stats {
             .unwrap_or_else(PoisonError::into_inner);
         let files =
             standing.get_or_insert_with(|| Standing::new(pod_cgroup(&daemon.cgroup_root, pod)));
-        let at = clock::now();
         if !last.usage.stands(files) {
             *standing = None;
             return false;
         }
         files.shrink();
         drop(standing);
-        let mut reading = again(&last, at);
-        reading.interfaces = self.interfaces(pod, false);
-        self.enter(id, reading);
+        let mut reading = again(&last, look.now.at);
+        reading.interfaces = look.with_networks.then(|| interfaces(pod)).flatten();
+        self.enter(id, reading, look.now.instant);
         true
     }
 
@@ -120,13 +134,13 @@ impl Stats {
     }
 
     /// The same of a container in a pod that is at rest.
-    fn container_stands(&self, container: &ContainerView, idle: Duration) -> bool {
+    fn container_stands(&self, container: &ContainerView, look: &Look) -> bool {
         let id = &container.facts.id;
-        let last = self.latest(id).filter(|last| last.whole.elapsed() < idle);
+        let last = self.latest(id).filter(|last| look.is_soon_after(last));
         let Some(last) = last.filter(|last| !last.usage.is_empty()) else {
             return false;
         };
-        self.enter(id, again(&last, clock::now()));
+        self.enter(id, again(&last, look.now.at), look.now.instant);
         true
     }
 
@@ -139,12 +153,13 @@ impl Stats {
     ) -> Arc<Reading> {
         let facts = &container.facts;
         let mut cgroup = Cgroup::open(&facts.cgroup);
-        let mut reading = self.read(cgroup.as_mut(), with_detail);
+        let now = Moment::now();
+        let mut reading = self.read(now, cgroup.as_mut(), with_detail);
         reading.facts = Some(Arc::clone(facts));
         let pids = cgroup.and_then(|mut cgroup| cgroup.processes());
         reading.processes = pids.map(|pids| pids.len() as u64);
         reading.spec = with_detail.then(|| spec(&daemon.limits.held(facts)));
-        self.enter(&facts.id, reading)
+        self.enter(&facts.id, reading, now.instant)
     }
 
     /// Reads a pod's cgroup and interfaces now.
@@ -155,19 +170,15 @@ impl Stats {
         with_detail: bool,
     ) -> Arc<Reading> {
         let mut cgroup = Cgroup::open(&pod_cgroup(&daemon.cgroup_root, pod));
-        let mut reading = self.read(cgroup.as_mut(), with_detail);
-        reading.interfaces = self.interfaces(pod, with_detail);
-        self.enter(&pod.facts.id, reading)
-    }
-
-    /// The interfaces of a pod, when somebody wants to know.
-    fn interfaces(&self, pod: &PodView, with_detail: bool) -> Option<Vec<Interface>> {
+        let now = Moment::now();
+        let mut reading = self.read(now, cgroup.as_mut(), with_detail);
         let wanted = with_detail || self.networks.is_set();
-        wanted.then(|| interfaces(pod)).flatten()
+        reading.interfaces = wanted.then(|| interfaces(pod)).flatten();
+        self.enter(&pod.facts.id, reading, now.instant)
     }
 
-    fn read(&self, mut cgroup: Option<&mut Cgroup>, with_detail: bool) -> Reading {
-        let at = clock::now();
+    fn read(&self, now: Moment, mut cgroup: Option<&mut Cgroup>, with_detail: bool) -> Reading {
+        let at = now.at;
         let usage = match &mut cgroup {
             Some(cgroup) => Usage::read(*cgroup, at),
             None => Usage {
@@ -180,7 +191,7 @@ impl Stats {
             None => Detail::default(),
         });
         Reading {
-            whole: Instant::now(),
+            whole: now.instant,
             usage,
             facts: None,
             nano_cores: None,
@@ -189,6 +200,13 @@ impl Stats {
             detail,
             spec: None,
         }
+    }
+}
+
+impl Look {
+    /// Whether a pod at rest need not be read again yet.
+    fn is_soon_after(&self, last: &Reading) -> bool {
+        self.now.instant.duration_since(last.whole) < self.idle
     }
 }
 
