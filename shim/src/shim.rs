@@ -134,7 +134,7 @@ impl Shim {
                 self.happened(source, readiness)?;
             }
             self.settle();
-            self.work_due(Instant::now());
+            self.work_due();
             self.part_with_the_gone();
         }
         self.run_dir
@@ -279,8 +279,13 @@ impl Shim {
         }
     }
 
-    /// What is to be done because its time has come.
-    fn work_due(&mut self, now: Instant) {
+    /// What is to be done because its time has come. Most often nothing waits for a time, and the clock
+    /// is not looked at.
+    fn work_due(&mut self) {
+        if self.next_deadline().is_none() {
+            return;
+        }
+        let now = Instant::now();
         self.hunt();
         let due = |container: &Container| container.next_deadline().is_some_and(|at| at <= now);
         let keys: Vec<Key> = self
