@@ -13,7 +13,7 @@ pub struct Moment {
 }
 
 impl Moment {
-    /// This one.
+    /// The present moment.
     pub fn now() -> Self {
         Self {
             at: now(),

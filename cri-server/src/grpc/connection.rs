@@ -1,8 +1,8 @@
 //! A client's connection.
 //!
-//! It is watched for room to write only while a write waits for room. A client that reads its answer
-//! makes room each time; a [`UnixStream`], always watched for both, wakes the daemon with it for nothing, once
-//! more for each call.
+//! It is watched for room to write only while a write waits for it. A client that reads its answer makes
+//! room each time, so a [`UnixStream`], which is always watched for both, would wake the daemon once more
+//! for each call, for nothing.
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use rustix::io::Errno;
-use rustix::net::{SendFlags, Shutdown};
+use rustix::net::Shutdown;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
@@ -23,7 +23,8 @@ use crate::watch::watch;
 pub(super) struct Connection {
     /// Watched for something to read.
     socket: AsyncFd<OwnedFd>,
-    /// The same socket, watched for room, while a write waits for it.
+    /// The same socket, watched for room, while a write waits for it. That takes a descriptor: a daemon
+    /// that has none left loses a client that does not read.
     full: Option<AsyncFd<OwnedFd>>,
 }
 
@@ -43,13 +44,13 @@ impl Connection {
         send: impl Fn(&OwnedFd) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let room = match &self.full {
+            let space = match &self.full {
                 Some(full) => Some(ready!(full.poll_write_ready(context))?),
                 None => None,
             };
-            match (send(self.socket.get_ref()), room) {
+            match (send(self.socket.get_ref()), space) {
                 (Err(Errno::INTR), _) => {}
-                (Err(Errno::AGAIN), Some(mut room)) => room.clear_ready(),
+                (Err(Errno::AGAIN), Some(mut space)) => space.clear_ready(),
                 (Err(Errno::AGAIN), None) => {
                     let socket = self.socket.get_ref().try_clone()?;
                     self.full = Some(watch(socket, Interest::WRITABLE)?);
@@ -70,19 +71,19 @@ impl AsyncRead for Connection {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         loop {
-            let mut something = ready!(self.socket.poll_read_ready(context))?;
+            let mut ready = ready!(self.socket.poll_read_ready(context))?;
             let room = buffer.initialize_unfilled();
             match rustix::io::read(self.socket.get_ref(), &mut *room) {
                 Ok(read) => {
                     // Less than there was room for is all that there was: what comes next is told.
                     if read > 0 && read < room.len() {
-                        something.clear_ready();
+                        ready.clear_ready();
                     }
                     buffer.advance(read);
                     return Poll::Ready(Ok(()));
                 }
                 Err(Errno::INTR) => {}
-                Err(Errno::AGAIN) => something.clear_ready(),
+                Err(Errno::AGAIN) => ready.clear_ready(),
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
@@ -95,9 +96,7 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(context, |socket| {
-            rustix::net::send(socket, bytes, SendFlags::NOSIGNAL)
-        })
+        self.poll_send(context, |socket| rustix::io::write(socket, bytes))
     }
 
     fn poll_write_vectored(
@@ -205,6 +204,23 @@ mod tests {
         send.await.unwrap();
         assert_eq!(received.len(), b"begin".len() + MUCH);
         assert!(received.starts_with(b"begin\x07"));
+    }
+
+    #[tokio::test]
+    async fn a_client_is_heard_while_a_write_waits_for_it() {
+        let (connection, mut client) = pair();
+        let (mut reads, mut writes) = tokio::io::split(connection);
+        let write = tokio::spawn(async move { writes.write_all(&[7; MUCH]).await });
+        let mut asked = [0; 5];
+        client.read_exact(&mut [0; 5]).await.unwrap();
+        client.write_all(b"again").await.unwrap();
+        reads.read_exact(&mut asked).await.unwrap();
+        assert_eq!(&asked, b"again");
+        assert!(!write.is_finished());
+        drop(client);
+        let written = write.await.unwrap();
+        let kinds = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
+        assert!(kinds.contains(&written.unwrap_err().kind()));
     }
 
     #[tokio::test]

@@ -20,7 +20,7 @@ use super::{Client, Shim, ShimError};
 use crate::layout;
 
 /// How a shim's C library hands out memory ("Memory Allocation Tunables" of glibc's manual): what is given
-/// back joins its neighbours at once, instead of being kept for the next that wants as much. What a request takes
+/// back joins its neighbours at once, instead of being kept for the next request of that size. What a request takes
 /// then lies in few pages, and each page that is written costs a fault when a child was cloned since.
 const MALLOC: (&str, &str) = (
     "GLIBC_TUNABLES",

@@ -36,10 +36,10 @@ const USUAL_PERIOD: u64 = 100_000;
 /// A pod at rest is read as a whole again after so many intervals.
 const IDLE_INTERVALS: u32 = 6;
 
-/// How a pod is looked at.
+/// How a pod that may be at rest is looked at.
 struct Look {
     now: Moment,
-    /// A pod at rest is read as a whole again after so long.
+    /// [`IDLE_INTERVALS`].
     idle: Duration,
     /// Its interfaces are wanted.
     with_networks: bool,
@@ -54,22 +54,25 @@ pub(super) fn round(daemon: &Daemon) {
     let with_networks = stats.networks.is_set();
     for pod in daemon.store.pods() {
         let view = pod.view();
-        let look = Look {
+        let mut there = view.containers.values().filter(|c| is_there(c));
+        let may_rest = !with_detail && has_usage(&view) && there.all(|c| stats.has_limits_of(c));
+        let look = may_rest.then(|| Look {
             now: Moment::now(),
             idle,
             with_networks,
-        };
-        let mut there = view.containers.values().filter(|c| is_there(c));
-        let may_rest = !with_detail && has_usage(&view) && there.all(|c| stats.has_limits_of(c));
-        let rests = may_rest && stats.pod_stands(daemon, &view, &look);
+        });
+        let look = look.filter(|look| stats.pod_stands(daemon, &view, look));
         if has_usage(&view) {
-            if !rests {
+            if look.is_none() {
                 stats.read_pod(daemon, &view, with_detail);
             }
             seen.insert(view.facts.id.clone());
         }
         for container in view.containers.values().filter(|c| is_there(c)) {
-            if !(rests && stats.container_stands(container, &look)) {
+            let stands = look
+                .as_ref()
+                .is_some_and(|look| stats.container_stands(container, look));
+            if !stands {
                 stats.read_container(daemon, container, with_detail);
             }
             seen.insert(container.facts.id.clone());
@@ -104,7 +107,7 @@ impl Stats {
     /// Whether what was last read of a pod still stands, which is then told of this moment.
     fn pod_stands(&self, daemon: &Daemon, pod: &PodView, look: &Look) -> bool {
         let id = &pod.facts.id;
-        let Some(last) = self.latest(id).filter(|last| look.is_soon_after(last)) else {
+        let Some(last) = self.latest(id).filter(|last| look.is_fresh(last)) else {
             return false;
         };
         let watched = self.watch(id);
@@ -121,7 +124,7 @@ impl Stats {
         files.shrink();
         drop(standing);
         let mut reading = again(&last, look.now.at);
-        reading.interfaces = look.with_networks.then(|| interfaces(pod)).flatten();
+        reading.interfaces = wanted(pod, look.with_networks);
         self.enter(id, reading, look.now.instant);
         true
     }
@@ -136,7 +139,7 @@ impl Stats {
     /// The same of a container in a pod that is at rest.
     fn container_stands(&self, container: &ContainerView, look: &Look) -> bool {
         let id = &container.facts.id;
-        let last = self.latest(id).filter(|last| look.is_soon_after(last));
+        let last = self.latest(id).filter(|last| look.is_fresh(last));
         let Some(last) = last.filter(|last| !last.usage.is_empty()) else {
             return false;
         };
@@ -172,8 +175,7 @@ impl Stats {
         let mut cgroup = Cgroup::open(&pod_cgroup(&daemon.cgroup_root, pod));
         let now = Moment::now();
         let mut reading = self.read(now, cgroup.as_mut(), with_detail);
-        let wanted = with_detail || self.networks.is_set();
-        reading.interfaces = wanted.then(|| interfaces(pod)).flatten();
+        reading.interfaces = wanted(pod, with_detail || self.networks.is_set());
         self.enter(&pod.facts.id, reading, now.instant)
     }
 
@@ -204,8 +206,8 @@ impl Stats {
 }
 
 impl Look {
-    /// Whether a pod at rest need not be read again yet.
-    fn is_soon_after(&self, last: &Reading) -> bool {
+    /// Whether what was last read of a pod at rest need not be read again yet.
+    fn is_fresh(&self, last: &Reading) -> bool {
         self.now.instant.duration_since(last.whole) < self.idle
     }
 }
@@ -242,6 +244,11 @@ pub(super) fn interfaces(pod: &PodView) -> Option<Vec<Interface>> {
     let mut text = Vec::new();
     cgroup::read(CWD, &format!("/proc/{}/net/dev", shim.pid), &mut text).ok()?;
     Some(network::parse(std::str::from_utf8(&text).ok()?))
+}
+
+/// The interfaces, when somebody wants to know.
+fn wanted(pod: &PodView, wanted: bool) -> Option<Vec<Interface>> {
+    wanted.then(|| interfaces(pod)).flatten()
 }
 
 /// The limits that metrics tell of.

@@ -15,9 +15,9 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// Takes a sample: microseconds of processor time used until `now`, which is measured by a
-    /// clock that never goes back. Says how many billionths of a core are in use; `None` until two
-    /// samples are far enough apart.
+    /// Takes a sample: microseconds of processor time used until `now`, by a clock that nobody sets.
+    /// One that comes late, after a newer one, changes nothing. Says how many billionths of a core
+    /// are in use; `None` until two samples are far enough apart.
     pub fn sample(&mut self, now: Duration, usage: u64) -> Option<u64> {
         let window = match self.base {
             Some((then, before)) if usage >= before => now
