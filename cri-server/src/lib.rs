@@ -2,7 +2,7 @@
 //!
 //! Map: [`grpc`] listens, counts and logs calls, and words statuses; [`rpc`] has one file for each call; [`pod`] and
 //! [`container`] are the pure state machines, the records and the steps, changed by one task for
-//! each pod; [`store`] finds pods and containers, [`stats`] knows what they use; [`events`] tells of them; [`shim`] starts and talks to shims; [`recover`]
+//! each pod; [`store`] finds pods and containers, [`listed`] is what lists say of them, [`stats`] knows what they use; [`events`] tells of them; [`shim`] starts and talks to shims; [`recover`]
 //! brings back what an earlier daemon left; [`daemon`] ties the parts together; [`host`] knows
 //! what this host can do; [`layout`], [`record`], [`ownership`], [`cgroup`] and [`netns`] are
 //! about what is on disk and in the kernel; [`open_files`] is a limit; [`telemetry`] is the log and what is counted.
@@ -27,6 +27,7 @@ pub mod handler;
 pub mod host;
 pub mod id;
 pub mod layout;
+pub mod listed;
 pub mod netns;
 pub mod open_files;
 pub mod ownership;

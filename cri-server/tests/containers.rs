@@ -332,7 +332,7 @@ fn lists_tell_what_a_kubelet_reads() {
             filter: Some(filter),
         };
         let answer = daemon.block_on(daemon.service.list_containers(Request::new(request)));
-        answer.unwrap().into_inner().containers
+        answer.unwrap().into_inner().containers().unwrap()
     };
     let all = list(cri::ContainerFilter {
         pod_sandbox_id: pod.clone(),

@@ -366,7 +366,8 @@ fn a_filter_wants_all_its_parts() {
         answer
             .unwrap()
             .into_inner()
-            .items
+            .items()
+            .unwrap()
             .into_iter()
             .map(|p| p.id)
             .collect::<Vec<_>>()

@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use oci_spec::runtime::Spec;
+use prost::bytes::Bytes;
 use skiff_cri::v1 as cri;
 
 use super::image_volumes::reported;
 use super::record::{ContainerRecord, UserRecord};
 use super::state::State;
 use crate::id::Id;
+use crate::listed::Listed;
 use crate::record::Request;
 use crate::selinux::Held;
 
@@ -139,9 +141,19 @@ pub struct ContainerView {
     pub facts: Arc<Facts>,
     /// What does.
     pub state: State,
+    listed: Listed,
 }
 
 impl ContainerView {
+    /// The view of a container in a state.
+    pub fn new(facts: Arc<Facts>, state: State) -> Self {
+        Self {
+            facts,
+            state,
+            listed: Listed::default(),
+        }
+    }
+
     /// The image as clients are told: the name that the user gave.
     fn image(&self) -> cri::ImageSpec {
         let spec = self.facts.config.image.clone().unwrap_or_default();
@@ -176,6 +188,11 @@ impl ContainerView {
             annotations: facts.config.annotations.clone(),
             image_id: facts.image_id.clone(),
         }
+    }
+
+    /// The same, encoded.
+    pub fn listed(&self) -> Bytes {
+        self.listed.or_encode(|| self.item())
     }
 
     /// The answer to ContainerStatus.

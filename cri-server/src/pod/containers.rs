@@ -310,7 +310,7 @@ impl PodTask {
 impl Slot {
     fn set(&mut self, state: State) {
         let facts = Arc::clone(&self.view.facts);
-        self.view = Arc::new(ContainerView { facts, state });
+        self.view = Arc::new(ContainerView::new(facts, state));
     }
 
     pub(super) fn stop_failed(&mut self, error: ContainerError) {

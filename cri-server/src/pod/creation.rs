@@ -196,7 +196,7 @@ impl PodTask {
             let (pod, name) = (&self.record.id, facts.metadata().name);
             tracing::info!(container = %id, %pod, name, "created");
             self.containers
-                .insert(id.clone(), Slot::new(ContainerView { facts, state }));
+                .insert(id.clone(), Slot::new(ContainerView::new(facts, state)));
             self.daemon
                 .store
                 .add_container(id.clone(), Arc::clone(&self.handle));

@@ -145,10 +145,9 @@ impl PodTask {
         if result.is_ok()
             && let Some(slot) = self.containers.get_mut(id)
         {
-            let ContainerView { facts, state } = &*slot.view;
+            let ContainerView { facts, state, .. } = &*slot.view;
             let facts = Arc::new(Clone::clone(&**facts).with_resources(merged));
-            let state = state.clone();
-            slot.view = Arc::new(ContainerView { facts, state });
+            slot.view = Arc::new(ContainerView::new(facts, state.clone()));
             self.save_container(id);
             self.publish();
         }

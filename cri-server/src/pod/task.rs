@@ -28,6 +28,7 @@ use crate::container::stop::Stop;
 use crate::container::{self, ContainerError, ContainerView};
 use crate::daemon::Daemon;
 use crate::id::Id;
+use crate::listed::Listed;
 use crate::shim::connect::Found;
 use crate::shim::{ShimError, ShimEvent};
 use crate::store::PodName;
@@ -87,6 +88,7 @@ impl PodHandle {
             shim: None,
             reason: None,
             containers: BTreeMap::new(),
+            listed: Listed::default(),
         };
         let handle = Self {
             name: facts.metadata().into(),
@@ -429,6 +431,7 @@ impl PodTask {
             containers: containers
                 .map(|(id, slot)| (id.clone(), slot.view.clone()))
                 .collect(),
+            listed: Listed::default(),
         };
         let view = Arc::new(view);
         let before = self.handle.show(Arc::clone(&view));

@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use prost::bytes::Bytes;
 use skiff_cri::v1 as cri;
 use skiff_spec::selinux::Labels;
 
@@ -13,6 +14,7 @@ use crate::container::resources::Limits;
 use crate::container::state::Denied;
 use crate::container::{ContainerError, ContainerView, State};
 use crate::id::Id;
+use crate::listed::Listed;
 use crate::selinux::PodLabels;
 use crate::shim::{Client, ShimError};
 
@@ -71,6 +73,8 @@ pub struct PodView {
     pub reason: Option<String>,
     /// Its containers that clients may know of.
     pub containers: BTreeMap<Id, Arc<ContainerView>>,
+    /// What ListPodSandbox says of it, [`PodView::listed`].
+    pub listed: Listed,
 }
 
 /// A pod's living shim.
@@ -140,6 +144,11 @@ impl PodView {
             annotations: facts.config.annotations.clone(),
             runtime_handler: facts.runtime_handler.clone(),
         }
+    }
+
+    /// The same, encoded.
+    pub fn listed(&self) -> Bytes {
+        self.listed.or_encode(|| self.item())
     }
 
     /// The answer to PodSandboxStatus.

@@ -65,7 +65,7 @@ pub(super) async fn bring_back(
             tracing::error!(container = %record.id, error = chain(&error), "record not written");
         }
     }
-    Some(ContainerView { facts, state })
+    Some(ContainerView::new(facts, state))
 }
 
 /// What has happened to a container since its record was written; `None` when nothing has, or the

@@ -1,6 +1,8 @@
 //! ListContainers: the containers that fit a filter.
 
-use skiff_cri::v1::{Container, ContainerFilter, ListContainersRequest, ListContainersResponse};
+use std::sync::Arc;
+
+use skiff_cri::v1::{ContainerFilter, ListContainersRequest, ListContainersResponse};
 
 use super::{RpcError, selects};
 use crate::container::ContainerView;
@@ -11,13 +13,12 @@ pub async fn handle(
     daemon: &Daemon,
     request: ListContainersRequest,
 ) -> Result<ListContainersResponse, RpcError> {
-    Ok(ListContainersResponse {
-        containers: list(daemon, request.filter).await,
-    })
+    let found = find(daemon, request.filter).await;
+    Ok(found.iter().map(|container| container.listed()).collect())
 }
 
 /// The containers that fit a filter, which are those that fit all its parts.
-pub async fn list(daemon: &Daemon, filter: Option<ContainerFilter>) -> Vec<Container> {
+pub async fn find(daemon: &Daemon, filter: Option<ContainerFilter>) -> Vec<Arc<ContainerView>> {
     daemon.ready().await;
     let filter = filter.unwrap_or_default();
     let mut found = Vec::new();
@@ -30,7 +31,7 @@ pub async fn list(daemon: &Daemon, filter: Option<ContainerFilter>) -> Vec<Conta
             .containers
             .values()
             .filter(|container| fits(container, &filter));
-        found.extend(fits.map(|container| container.item()));
+        found.extend(fits.cloned());
     }
     found
 }

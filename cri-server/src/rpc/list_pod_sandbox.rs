@@ -1,22 +1,24 @@
 //! ListPodSandbox: the pods that fit a filter.
 
-use skiff_cri::v1::{ListPodSandboxRequest, ListPodSandboxResponse, PodSandbox, PodSandboxFilter};
+use std::sync::Arc;
+
+use skiff_cri::v1::{ListPodSandboxRequest, ListPodSandboxResponse, PodSandboxFilter};
 
 use super::{RpcError, selects};
 use crate::daemon::Daemon;
+use crate::pod::PodView;
 
 /// Answers from the pods' views.
 pub async fn handle(
     daemon: &Daemon,
     request: ListPodSandboxRequest,
 ) -> Result<ListPodSandboxResponse, RpcError> {
-    Ok(ListPodSandboxResponse {
-        items: list(daemon, request.filter).await,
-    })
+    let found = find(daemon, request.filter).await;
+    Ok(found.iter().map(|pod| pod.listed()).collect())
 }
 
 /// The pods that fit a filter, which are those that fit all its parts.
-pub async fn list(daemon: &Daemon, filter: Option<PodSandboxFilter>) -> Vec<PodSandbox> {
+pub async fn find(daemon: &Daemon, filter: Option<PodSandboxFilter>) -> Vec<Arc<PodView>> {
     daemon.ready().await;
     let filter = filter.unwrap_or_default();
     let views = daemon.store.pods().into_iter().map(|pod| pod.view());
@@ -28,5 +30,5 @@ pub async fn list(daemon: &Daemon, filter: Option<PodSandboxFilter>) -> Vec<PodS
                 .is_none_or(|wanted| wanted.state == view.cri_state() as i32)
             && selects(&filter.label_selector, &view.facts.config.labels)
     });
-    fits.map(|view| view.item()).collect()
+    fits.collect()
 }

@@ -10,8 +10,10 @@ pub async fn handle(
     daemon: &Daemon,
     request: StreamContainersRequest,
 ) -> Result<Vec<StreamContainersResponse>, RpcError> {
-    let parts = parts(list_containers::list(daemon, request.filter).await).into_iter();
-    Ok(parts
+    let found = list_containers::find(daemon, request.filter).await;
+    let items = found.iter().map(|container| container.item()).collect();
+    Ok(parts(items)
+        .into_iter()
         .map(|containers| StreamContainersResponse { containers })
         .collect())
 }

@@ -10,8 +10,10 @@ pub async fn handle(
     daemon: &Daemon,
     request: StreamPodSandboxesRequest,
 ) -> Result<Vec<StreamPodSandboxesResponse>, RpcError> {
-    let parts = parts(list_pod_sandbox::list(daemon, request.filter).await).into_iter();
-    Ok(parts
+    let found = list_pod_sandbox::find(daemon, request.filter).await;
+    let items = found.iter().map(|pod| pod.item()).collect();
+    Ok(parts(items)
+        .into_iter()
         .map(|pod_sandboxes| StreamPodSandboxesResponse { pod_sandboxes })
         .collect())
 }

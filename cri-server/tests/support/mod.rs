@@ -242,7 +242,8 @@ impl Running {
             .unwrap();
         answer
             .into_inner()
-            .items
+            .items()
+            .unwrap()
             .into_iter()
             .map(|pod| pod.id)
             .collect()

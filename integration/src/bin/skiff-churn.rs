@@ -388,7 +388,7 @@ async fn ready_pods(cri: &mut Cri) -> anyhow::Result<BTreeSet<String>> {
         .context("ListPodSandbox")?;
     let ready = list
         .into_inner()
-        .items
+        .items()?
         .into_iter()
         .filter(|pod| pod.state() == PodSandboxState::SandboxReady);
     Ok(ready.map(|pod| pod.id).collect())

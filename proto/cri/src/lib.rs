@@ -13,12 +13,14 @@
 //! - the checked-in code is what `api.proto` generates (`tests/generated.rs`);
 //! - no secret is printed by `{:?}` (`redact`): registry credentials never, and the values of
 //!   environment variables neither, because Kubernetes Secrets reach containers that way;
+//! - the answers to ListContainers and ListPodSandbox hold items that are encoded (`list`);
 //! - maps are ordered, so that equal messages encode to equal bytes;
 //! - no bytes make a decoder panic, and fields of a later release are skipped
 //!   (`tests/foreign_bytes.rs`).
 
 #![forbid(unsafe_code)]
 
+mod list;
 mod redact;
 
 /// Package `runtime.v1`: messages at the top, `runtime_service_server`, `image_service_server` and
@@ -26,4 +28,6 @@ mod redact;
 #[allow(missing_docs, unreachable_pub, clippy::all, clippy::pedantic)]
 pub mod v1 {
     include!("generated/runtime.v1.rs");
+
+    pub use crate::list::{ListContainersResponse, ListPodSandboxResponse};
 }

@@ -10,6 +10,12 @@ const CHECKED_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/generated/run
 /// Messages whose `Debug` is written by hand in src/redact.rs.
 const REDACTED: [&str; 2] = [".runtime.v1.AuthConfig", ".runtime.v1.KeyValue"];
 
+/// Messages that are written by hand in src/list.rs.
+const LISTS: [&str; 2] = [
+    "crate::list::ListContainersResponse",
+    "crate::list::ListPodSandboxResponse",
+];
+
 #[test]
 fn generated_code_matches_the_proto() {
     let fresh = generate();
@@ -46,6 +52,8 @@ fn generate() -> String {
         // Maps in key order: the same message always encodes to the same bytes.
         .btree_map(".")
         .skip_debug(REDACTED)
+        .extern_path(".runtime.v1.ListContainersResponse", LISTS[0])
+        .extern_path(".runtime.v1.ListPodSandboxResponse", LISTS[1])
         .out_dir(out.path())
         .compile_fds(descriptors)
         .unwrap_or_else(|error| panic!("cannot generate code: {error}"));

@@ -29,12 +29,12 @@ pub(crate) async fn run(options: &Options) -> anyhow::Result<ExitCode> {
         .runtime
         .list_pod_sandbox(ListPodSandboxRequest::default())
         .await;
-    let pods = pods.map_err(refusal)?.into_inner().items;
+    let pods = pods.map_err(refusal)?.into_inner().items()?;
     let containers = client
         .runtime
         .list_containers(ListContainersRequest::default())
         .await;
-    let containers = containers.map_err(refusal)?.into_inner().containers;
+    let containers = containers.map_err(refusal)?.into_inner().containers()?;
 
     println!(
         "{} {} at {}",

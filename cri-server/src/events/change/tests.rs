@@ -71,10 +71,7 @@ pub(crate) fn container(name: &str, state: State) -> Arc<ContainerView> {
         oci_spec::runtime::Spec::default(),
         None,
     );
-    Arc::new(ContainerView {
-        facts: Arc::new(facts),
-        state,
-    })
+    Arc::new(ContainerView::new(Arc::new(facts), state))
 }
 
 pub(crate) fn pod_view(name: &str, attempt: u32, containers: &[Arc<ContainerView>]) -> PodView {
@@ -106,6 +103,7 @@ pub(crate) fn pod_view(name: &str, attempt: u32, containers: &[Arc<ContainerView
         containers: containers
             .map(|view| (view.facts.id.clone(), Arc::clone(view)))
             .collect(),
+        listed: crate::listed::Listed::default(),
     }
 }
 

@@ -173,7 +173,7 @@ pub(crate) async fn a_label_map_of_ten_megabytes(node: &mut Node) -> anyhow::Res
                 .context("ListPodSandbox")?
                 .into_inner();
             ensure!(
-                list.items
+                list.items()?
                     .first()
                     .is_some_and(|item| item.labels == pod.labels),
                 "the labels came back changed"

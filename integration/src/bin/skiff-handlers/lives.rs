@@ -40,7 +40,7 @@ pub(crate) async fn log_exit_code_and_names(node: &mut Node) -> anyhow::Result<(
         .await?;
     let listed = list
         .into_inner()
-        .items
+        .items()?
         .into_iter()
         .find(|pod| pod.id == running.pod_id);
     let told = listed.context("not listed")?.runtime_handler;

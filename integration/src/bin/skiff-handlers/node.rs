@@ -174,7 +174,7 @@ impl Node {
         let has_name = |pod: &PodSandbox| pod.metadata.as_ref().is_some_and(|m| m.name == name);
         let pod = list
             .into_inner()
-            .items
+            .items()?
             .into_iter()
             .find(has_name)
             .context("no such pod")?;

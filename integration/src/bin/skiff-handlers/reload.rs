@@ -173,7 +173,7 @@ pub(crate) async fn a_broken_file_changes_nothing(node: &mut Node) -> anyhow::Re
         .list_pod_sandbox(skiff_cri::v1::ListPodSandboxRequest::default())
         .await?
         .into_inner();
-    for pod in list.items {
+    for pod in list.items()? {
         node.cri.discard_pod(&pod.id).await?;
     }
     Ok(())

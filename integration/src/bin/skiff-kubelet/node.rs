@@ -199,7 +199,7 @@ impl Node {
         loop {
             let request = ListContainersRequest::default();
             match self.cri.clone().runtime.list_containers(request).await {
-                Ok(answer) => return Ok(answer.into_inner().containers),
+                Ok(answer) => return Ok(answer.into_inner().containers()?),
                 Err(status) => retry(status, deadline, "ListContainers").await?,
             }
         }
@@ -235,7 +235,7 @@ impl Node {
         loop {
             let request = ListPodSandboxRequest::default();
             match self.cri.clone().runtime.list_pod_sandbox(request).await {
-                Ok(answer) => return Ok(answer.into_inner().items),
+                Ok(answer) => return Ok(answer.into_inner().items()?),
                 Err(status) => retry(status, deadline, "ListPodSandbox").await?,
             }
         }

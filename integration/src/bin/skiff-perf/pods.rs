@@ -168,7 +168,7 @@ pub(crate) async fn discard(cri: &mut Cri) -> anyhow::Result<()> {
         filter: Some(filter),
     };
     let pods = cri.runtime.list_pod_sandbox(request).await?.into_inner();
-    for pod in pods.items {
+    for pod in pods.items()? {
         cri.discard_pod(&pod.id).await?;
     }
     Ok(())

@@ -53,7 +53,7 @@ impl Lab {
             .list_pod_sandbox(request)
             .await?
             .into_inner();
-        for pod in list.items {
+        for pod in list.items()? {
             let discarded = self.cri.discard_pod(&pod.id).await;
             discarded.with_context(|| format!("remove pod {}", pod.id))?;
         }

@@ -63,7 +63,7 @@ impl Lab {
     pub(crate) async fn clear(&mut self) -> anyhow::Result<()> {
         let request = ListPodSandboxRequest { filter: None };
         let list = self.cri.runtime.list_pod_sandbox(request).await?;
-        for pod in list.into_inner().items {
+        for pod in list.into_inner().items()? {
             let discarded = self.cri.discard_pod(&pod.id).await;
             discarded.with_context(|| format!("remove pod {}", pod.id))?;
         }

@@ -434,11 +434,6 @@ pub struct PodSandbox {
     pub runtime_handler: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListPodSandboxResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub items: ::prost::alloc::vec::Vec<PodSandbox>,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StreamPodSandboxesRequest {
     #[prost(message, optional, tag = "1")]
     pub filter: ::core::option::Option<PodSandboxFilter>,
@@ -1011,11 +1006,6 @@ pub struct Container {
     /// Id of the image, as in Image.id.
     #[prost(string, tag = "10")]
     pub image_id: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct ListContainersResponse {
-    #[prost(message, repeated, tag = "1")]
-    pub containers: ::prost::alloc::vec::Vec<Container>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct StreamContainersRequest {
@@ -2533,7 +2523,7 @@ pub mod runtime_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::ListPodSandboxRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListPodSandboxResponse>,
+            tonic::Response<crate::list::ListPodSandboxResponse>,
             tonic::Status,
         > {
             self.inner
@@ -2686,7 +2676,7 @@ pub mod runtime_service_client {
             &mut self,
             request: impl tonic::IntoRequest<super::ListContainersRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListContainersResponse>,
+            tonic::Response<crate::list::ListContainersResponse>,
             tonic::Status,
         > {
             self.inner
@@ -3426,7 +3416,7 @@ pub mod runtime_service_server {
             &self,
             request: tonic::Request<super::ListPodSandboxRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListPodSandboxResponse>,
+            tonic::Response<crate::list::ListPodSandboxResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the StreamPodSandboxes method.
@@ -3484,7 +3474,7 @@ pub mod runtime_service_server {
             &self,
             request: tonic::Request<super::ListContainersRequest>,
         ) -> std::result::Result<
-            tonic::Response<super::ListContainersResponse>,
+            tonic::Response<crate::list::ListContainersResponse>,
             tonic::Status,
         >;
         /// Server streaming response type for the StreamContainers method.
@@ -4037,7 +4027,7 @@ pub mod runtime_service_server {
                         T: RuntimeService,
                     > tonic::server::UnaryService<super::ListPodSandboxRequest>
                     for ListPodSandboxSvc<T> {
-                        type Response = super::ListPodSandboxResponse;
+                        type Response = crate::list::ListPodSandboxResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,
@@ -4314,7 +4304,7 @@ pub mod runtime_service_server {
                         T: RuntimeService,
                     > tonic::server::UnaryService<super::ListContainersRequest>
                     for ListContainersSvc<T> {
-                        type Response = super::ListContainersResponse;
+                        type Response = crate::list::ListContainersResponse;
                         type Future = BoxFuture<
                             tonic::Response<Self::Response>,
                             tonic::Status,

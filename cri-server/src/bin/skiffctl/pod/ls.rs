@@ -15,12 +15,12 @@ pub(crate) async fn run(mut client: Client) -> anyhow::Result<ExitCode> {
         .runtime
         .list_pod_sandbox(ListPodSandboxRequest::default())
         .await;
-    let pods = answer.map_err(refusal)?.into_inner().items;
+    let pods = answer.map_err(refusal)?.into_inner().items()?;
     let answer = client
         .runtime
         .list_containers(ListContainersRequest::default())
         .await;
-    let containers = answer.map_err(refusal)?.into_inner().containers;
+    let containers = answer.map_err(refusal)?.into_inner().containers()?;
     for line in lines(&pods, &containers) {
         println!("{line}");
     }

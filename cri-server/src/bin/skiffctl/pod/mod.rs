@@ -54,7 +54,7 @@ async fn resolve(client: &mut Client, beginnings: &[String]) -> anyhow::Result<V
         .runtime
         .list_pod_sandbox(ListPodSandboxRequest::default())
         .await;
-    let pods = answer.map_err(refusal)?.into_inner().items;
+    let pods = answer.map_err(refusal)?.into_inner().items()?;
     beginnings
         .iter()
         .map(|beginning| one(&pods, beginning))
