@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use prost::Message;
 use prost::bytes::Bytes;
 
-/// An item of a list, encoded when somebody asks for it first. It belongs to what never changes, a
+/// An item of a list, encoded when it is first asked for. It belongs to what never changes, a
 /// view of one moment; a copy has to encode its own, since whoever makes one may change it.
 #[derive(Debug, Default)]
 pub struct Listed(OnceLock<Bytes>);

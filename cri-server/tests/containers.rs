@@ -360,6 +360,12 @@ fn lists_tell_what_a_kubelet_reads() {
         ..<_>::default()
     });
     assert_eq!(got[0].id, d);
+    daemon.stop(&c, 0).unwrap();
+    let ended = list(cri::ContainerFilter {
+        id: c,
+        ..<_>::default()
+    });
+    assert_eq!(ended[0].state(), cri::ContainerState::ContainerExited);
 }
 
 #[test]

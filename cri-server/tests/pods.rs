@@ -357,20 +357,27 @@ fn a_filter_wants_all_its_parts() {
     let daemon = node.start();
     let a = daemon.run_pod(&host_pod("a")).unwrap();
     let b = daemon.run_pod(&host_pod("b")).unwrap();
-    daemon.stop_pod(&b).unwrap();
-    let list = |filter: cri::PodSandboxFilter| {
+    let list_all = |filter: cri::PodSandboxFilter| {
         let request = cri::ListPodSandboxRequest {
             filter: Some(filter),
         };
         let answer = daemon.block_on(daemon.service.list_pod_sandbox(Request::new(request)));
-        answer
-            .unwrap()
-            .into_inner()
-            .items()
-            .unwrap()
-            .into_iter()
-            .map(|p| p.id)
-            .collect::<Vec<_>>()
+        answer.unwrap().into_inner().items().unwrap()
+    };
+    let state = |id: &str| {
+        let id = id.to_owned();
+        list_all(cri::PodSandboxFilter {
+            id,
+            ..<_>::default()
+        })[0]
+            .state()
+    };
+    assert_eq!(state(&b), cri::PodSandboxState::SandboxReady);
+    daemon.stop_pod(&b).unwrap();
+    assert_eq!(state(&b), cri::PodSandboxState::SandboxNotready);
+    let list = |filter| {
+        let items = list_all(filter).into_iter();
+        items.map(|p| p.id).collect::<Vec<_>>()
     };
     let ready = cri::PodSandboxStateValue {
         state: cri::PodSandboxState::SandboxReady.into(),

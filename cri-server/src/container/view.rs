@@ -141,6 +141,7 @@ pub struct ContainerView {
     pub facts: Arc<Facts>,
     /// What does.
     pub state: State,
+    /// [`ContainerView::item`], encoded.
     listed: Listed,
 }
 
@@ -190,7 +191,7 @@ impl ContainerView {
         }
     }
 
-    /// The same, encoded.
+    /// [`Self::item`], encoded once.
     pub fn listed(&self) -> Bytes {
         self.listed.or_encode(|| self.item())
     }

@@ -73,8 +73,8 @@ pub struct PodView {
     pub reason: Option<String>,
     /// Its containers that clients may know of.
     pub containers: BTreeMap<Id, Arc<ContainerView>>,
-    /// What ListPodSandbox says of it, [`PodView::listed`].
-    pub listed: Listed,
+    /// [`PodView::item`], encoded: empty in each new view, and never taken over from another.
+    pub(crate) listed: Listed,
 }
 
 /// A pod's living shim.
@@ -146,7 +146,7 @@ impl PodView {
         }
     }
 
-    /// The same, encoded.
+    /// [`Self::item`], encoded once.
     pub fn listed(&self) -> Bytes {
         self.listed.or_encode(|| self.item())
     }

@@ -39,7 +39,7 @@ const IDLE_INTERVALS: u32 = 6;
 /// How a pod that may be at rest is looked at.
 struct Look {
     now: Moment,
-    /// [`IDLE_INTERVALS`].
+    /// What was read stands so long, [`IDLE_INTERVALS`].
     idle: Duration,
     /// Its interfaces are wanted.
     with_networks: bool,
@@ -124,7 +124,7 @@ impl Stats {
         files.shrink();
         drop(standing);
         let mut reading = again(&last, look.now.at);
-        reading.interfaces = wanted(pod, look.with_networks);
+        reading.interfaces = interfaces_if(look.with_networks, pod);
         self.enter(id, reading, look.now.instant);
         true
     }
@@ -175,7 +175,7 @@ impl Stats {
         let mut cgroup = Cgroup::open(&pod_cgroup(&daemon.cgroup_root, pod));
         let now = Moment::now();
         let mut reading = self.read(now, cgroup.as_mut(), with_detail);
-        reading.interfaces = wanted(pod, with_detail || self.networks.is_set());
+        reading.interfaces = interfaces_if(with_detail || self.networks.is_set(), pod);
         self.enter(&pod.facts.id, reading, now.instant)
     }
 
@@ -247,7 +247,7 @@ pub(super) fn interfaces(pod: &PodView) -> Option<Vec<Interface>> {
 }
 
 /// The interfaces, when somebody wants to know.
-fn wanted(pod: &PodView, wanted: bool) -> Option<Vec<Interface>> {
+fn interfaces_if(wanted: bool, pod: &PodView) -> Option<Vec<Interface>> {
     wanted.then(|| interfaces(pod)).flatten()
 }
 

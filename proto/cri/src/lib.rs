@@ -10,10 +10,10 @@
 //! What must hold:
 //!
 //! - every field has the number and the type it has in Kubernetes (`tests/upstream.rs`);
-//! - the checked-in code is what `api.proto` generates (`tests/generated.rs`);
+//! - the checked-in code is what `api.proto` generates, but for the answers to ListContainers and
+//!   ListPodSandbox, which hold their items encoded (`list`; `tests/generated.rs`);
 //! - no secret is printed by `{:?}` (`redact`): registry credentials never, and the values of
 //!   environment variables neither, because Kubernetes Secrets reach containers that way;
-//! - the answers to ListContainers and ListPodSandbox hold items that are encoded (`list`);
 //! - maps are ordered, so that equal messages encode to equal bytes;
 //! - no bytes make a decoder panic, and fields of a later release are skipped
 //!   (`tests/foreign_bytes.rs`).

@@ -61,16 +61,15 @@ fn decode<T: Message + Default>(encoded: &[Bytes]) -> Result<Vec<T>, DecodeError
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::v1::{StreamContainersResponse, StreamPodSandboxesResponse};
 
-    /// As `api.proto` has it.
-    #[derive(Clone, PartialEq, Message)]
-    struct Plain {
-        #[prost(message, repeated, tag = "1")]
-        containers: Vec<Container>,
+    fn encoded<'a, M: Message + 'a>(items: &'a [M]) -> impl Iterator<Item = Bytes> + 'a {
+        items.iter().map(|item| item.encode_to_vec().into())
     }
 
+    /// The answers as streams of parts have the same fields, written by generated code.
     #[test]
-    fn on_the_wire_it_is_the_message_of_the_proto() {
+    fn on_the_wire_they_are_messages_with_items() {
         let container = |id: &str| Container {
             id: id.to_owned(),
             created_at: 7,
@@ -78,17 +77,29 @@ mod tests {
             ..Container::default()
         };
         let containers = vec![container("one"), Container::default(), container("two")];
-        let encoded = containers.iter().map(|one| one.encode_to_vec().into());
-        let list: ListContainersResponse = encoded.collect();
+        let list: ListContainersResponse = encoded(&containers).collect();
         assert_eq!(list.containers().unwrap(), containers);
-        let plain = Plain { containers };
-        assert_eq!(list.encode_to_vec(), plain.encode_to_vec());
-        let received = ListContainersResponse::decode(&*plain.encode_to_vec()).unwrap();
-        assert_eq!(received.containers().unwrap(), plain.containers);
+        let plain = StreamContainersResponse { containers }.encode_to_vec();
+        assert_eq!(list.encode_to_vec(), plain);
+        assert_eq!(ListContainersResponse::decode(&*plain), Ok(list));
+
+        let id = "one".to_owned();
+        let pod_sandboxes = vec![
+            PodSandbox {
+                id,
+                ..<_>::default()
+            },
+            PodSandbox::default(),
+        ];
+        let list: ListPodSandboxResponse = encoded(&pod_sandboxes).collect();
+        assert_eq!(list.items().unwrap(), pod_sandboxes);
+        let plain = StreamPodSandboxesResponse { pod_sandboxes }.encode_to_vec();
+        assert_eq!(list.encode_to_vec(), plain);
+        assert_eq!(ListPodSandboxResponse::decode(&*plain), Ok(list));
     }
 
     #[test]
-    fn an_item_that_is_none_is_an_error() {
+    fn bytes_that_are_no_item_are_an_error() {
         let list: ListPodSandboxResponse = [Bytes::from_static(b"\xff")].into_iter().collect();
         assert!(list.items().is_err());
     }

@@ -5,6 +5,9 @@
 
 use std::path::Path;
 
+use prost_types::field_descriptor_proto::Label;
+use prost_types::{DescriptorProto, FileDescriptorSet};
+
 const CHECKED_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/generated/runtime.v1.rs");
 
 /// Messages whose `Debug` is written by hand in src/redact.rs.
@@ -40,9 +43,32 @@ fn generated_code_matches_the_proto() {
     );
 }
 
+/// What src/list.rs takes these messages for.
+fn assert_is_list(descriptors: &FileDescriptorSet, list: &str, item: &str) {
+    let messages = descriptors.file.iter().flat_map(|file| &file.message_type);
+    let found: Vec<_> = messages.filter(|m| m.name() == list).collect();
+    let [DescriptorProto { field, .. }] = &found[..] else {
+        panic!("{list} is not in api.proto once");
+    };
+    let [field] = &field[..] else {
+        panic!("{list} has another field, which src/list.rs lacks");
+    };
+    assert_eq!(
+        (field.number(), field.label(), field.type_name()),
+        (1, Label::Repeated, item),
+        "{list}"
+    );
+}
+
 fn generate() -> String {
     let descriptors = protox::compile(["api.proto"], [env!("CARGO_MANIFEST_DIR")])
         .unwrap_or_else(|error| panic!("cannot compile api.proto: {error:?}"));
+    for (list, item) in [
+        ("ListContainersResponse", ".runtime.v1.Container"),
+        ("ListPodSandboxResponse", ".runtime.v1.PodSandbox"),
+    ] {
+        assert_is_list(&descriptors, list, item);
+    }
     let out = tempfile::tempdir().expect("cannot make a temporary directory");
     tonic_prost_build::configure()
         // Callers bring their own channel (a unix socket needs a connector), and a server that
