@@ -50,6 +50,9 @@ pub fn put_back_high(path: &Path, high: &str) -> Result<(), Error> {
 /// Where the kernel is told how much memory is too much, without killing.
 const HIGH: &str = "memory.high";
 
+/// Most times that the kernel is asked for memory.
+const PRESSES: usize = 16;
+
 /// A value for a file that has another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Change {
@@ -105,19 +108,35 @@ impl Cgroup {
             .read(HIGH)
             .doing(|| format!("read {}/{HIGH}", self.path.display()))?;
         let press = |value: &str| put(&Write::new(HIGH, value));
-        if amount(&high).is_none_or(|high| high > limit) {
-            press(&write.value)?;
-        }
-        let done = match self.usage()? {
-            usage if usage > limit => Err(Error::MemoryInUse {
+        let usage = match amount(&high).is_none_or(|high| high > limit) {
+            true => self.reclaim(limit, || press(&write.value)),
+            false => self.usage(),
+        };
+        let done = usage.and_then(|usage| match usage > limit {
+            true => Err(Error::MemoryInUse {
                 path: self.path.clone(),
                 limit,
                 usage,
             }),
-            _ => put(write),
-        };
+            false => put(write),
+        });
         press(high.trim_end())?;
         done
+    }
+
+    /// Asks for memory above `limit` as long as that brings any: each time the kernel gives up after some
+    /// attempts in a row that brought none, which others of that moment may have stood in the way of.
+    /// Returns what is in use then.
+    fn reclaim(&self, limit: u64, press: impl Fn() -> Result<(), Error>) -> Result<u64, Error> {
+        let mut usage = self.usage()?;
+        for _ in 0..PRESSES {
+            press()?;
+            let before = std::mem::replace(&mut usage, self.usage()?);
+            if usage <= limit || usage >= before {
+                break;
+            }
+        }
+        Ok(usage)
     }
 
     fn usage(&self) -> Result<u64, Error> {

@@ -270,8 +270,8 @@ async fn debugger(name: &str, script: &str) -> anyhow::Result<()> {
 /// A debugger of the node: its namespaces and its files.
 pub(crate) async fn debug_the_node(_: Arc<Lab>) -> anyhow::Result<()> {
     let image = format!("--image={BUSYBOX}");
-    // What it says before kubectl is attached is in the log only.
-    let look = "sleep 5; cat /host/etc/hostname; test -e /host/usr/local/bin/skiffd && ls -d /proc/*/ | wc -l";
+    // What it said before kubectl is attached would be in the log only.
+    let look = "read word; cat /host/etc/hostname; test -e /host/usr/local/bin/skiffd && ls -d /proc/*/ | wc -l";
     let arguments = [
         "debug",
         "node/node",
@@ -283,7 +283,7 @@ pub(crate) async fn debug_the_node(_: Arc<Lab>) -> anyhow::Result<()> {
         "-c",
         look,
     ];
-    let said = kubectl(&arguments).await?;
+    let said = kubectl_with(&arguments, "go\n").await?;
     ensure!(said.contains("node\n"), "{said:?}");
     let list = kubectl(&["get", "pods", "-o", "name"]).await?;
     for pod in list
