@@ -13,10 +13,10 @@ const CHECKED_IN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/src/generated/run
 /// Messages whose `Debug` is written by hand in src/redact.rs.
 const REDACTED: [&str; 2] = [".runtime.v1.AuthConfig", ".runtime.v1.KeyValue"];
 
-/// Messages that are written by hand in src/list.rs.
-const LISTS: [&str; 2] = [
-    "crate::list::ListContainersResponse",
-    "crate::list::ListPodSandboxResponse",
+/// Messages that are written by hand in src/list.rs, and their items.
+const LISTS: [(&str, &str); 2] = [
+    ("ListContainersResponse", ".runtime.v1.Container"),
+    ("ListPodSandboxResponse", ".runtime.v1.PodSandbox"),
 ];
 
 #[test]
@@ -63,14 +63,17 @@ fn assert_is_list(descriptors: &FileDescriptorSet, list: &str, item: &str) {
 fn generate() -> String {
     let descriptors = protox::compile(["api.proto"], [env!("CARGO_MANIFEST_DIR")])
         .unwrap_or_else(|error| panic!("cannot compile api.proto: {error:?}"));
-    for (list, item) in [
-        ("ListContainersResponse", ".runtime.v1.Container"),
-        ("ListPodSandboxResponse", ".runtime.v1.PodSandbox"),
-    ] {
+    let mut builder = tonic_prost_build::configure();
+    for (list, item) in LISTS {
         assert_is_list(&descriptors, list, item);
+        let (path, by_hand) = (
+            format!(".runtime.v1.{list}"),
+            format!("crate::list::{list}"),
+        );
+        builder = builder.extern_path(path, by_hand);
     }
     let out = tempfile::tempdir().expect("cannot make a temporary directory");
-    tonic_prost_build::configure()
+    builder
         // Callers bring their own channel (a unix socket needs a connector), and a server that
         // forgets a call must not compile.
         .build_transport(false)
@@ -78,8 +81,6 @@ fn generate() -> String {
         // Maps in key order: the same message always encodes to the same bytes.
         .btree_map(".")
         .skip_debug(REDACTED)
-        .extern_path(".runtime.v1.ListContainersResponse", LISTS[0])
-        .extern_path(".runtime.v1.ListPodSandboxResponse", LISTS[1])
         .out_dir(out.path())
         .compile_fds(descriptors)
         .unwrap_or_else(|error| panic!("cannot generate code: {error}"));
