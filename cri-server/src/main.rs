@@ -178,7 +178,7 @@ async fn serve(config: Config, source: reload::Source) -> anyhow::Result<()> {
         std::future::pending::<()>().await
     };
     tokio::select! {
-        result = service => result?,
+        () = service => {}
         result = recovery => result?,
         () = ready => {}
     }

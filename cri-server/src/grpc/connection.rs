@@ -2,7 +2,7 @@
 //!
 //! It is watched for room to write only while a write waits for it. A client that reads its answer makes
 //! room each time, so a [`UnixStream`], which is always watched for both, would wake the daemon once more
-//! for each call, for nothing.
+//! for each call, for nothing. Neither does it wake it by what grpc-go asks after each answer ([`Estimate`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -14,8 +14,8 @@ use rustix::net::Shutdown;
 use tokio::io::unix::AsyncFd;
 use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::UnixStream;
-use tonic::transport::server::Connected;
 
+use super::estimate::Estimate;
 use crate::watch::watch;
 
 /// One that was accepted.
@@ -26,6 +26,7 @@ pub(super) struct Connection {
     /// The same socket, watched for room, while a write waits for it. That takes a descriptor: a daemon
     /// that has none left loses a client that does not read.
     full: Option<AsyncFd<OwnedFd>>,
+    estimate: Estimate,
 }
 
 impl Connection {
@@ -35,7 +36,27 @@ impl Connection {
         Ok(Self {
             socket: watch(socket, Interest::READABLE)?,
             full: None,
+            estimate: Estimate::default(),
         })
+    }
+
+    /// Sends `length` bytes of frames or less, after what is due before them.
+    fn poll_frames(
+        &mut self,
+        context: &mut Context<'_>,
+        length: usize,
+        send: impl Fn(&OwnedFd) -> rustix::io::Result<usize>,
+    ) -> Poll<io::Result<usize>> {
+        loop {
+            let due = self.estimate.due();
+            if due.is_empty() {
+                let sent = ready!(self.poll_send(context, send))?;
+                self.estimate.written(sent == length);
+                return Poll::Ready(Ok(sent));
+            }
+            let sent = ready!(self.poll_send(context, |socket| rustix::io::write(socket, due)))?;
+            self.estimate.sent(sent);
+        }
     }
 
     fn poll_send(
@@ -96,7 +117,12 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(context, |socket| rustix::io::write(socket, bytes))
+        if self.estimate.takes(bytes) {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        self.poll_frames(context, bytes.len(), |socket| {
+            rustix::io::write(socket, bytes)
+        })
     }
 
     fn poll_write_vectored(
@@ -104,7 +130,13 @@ impl AsyncWrite for Connection {
         context: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        self.poll_send(context, |socket| rustix::io::writev(socket, slices))
+        if let [bytes] = slices
+            && self.estimate.takes(bytes)
+        {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let length = slices.iter().map(|slice| slice.len()).sum();
+        self.poll_frames(context, length, |socket| rustix::io::writev(socket, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -119,12 +151,6 @@ impl AsyncWrite for Connection {
         let done = rustix::net::shutdown(self.socket.get_ref(), Shutdown::Write);
         Poll::Ready(Ok(done?))
     }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
 }
 
 #[cfg(test)]

@@ -5,21 +5,10 @@ use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
-use skiff_cri::v1::image_service_server::ImageServiceServer;
-use skiff_cri::v1::runtime_service_server::RuntimeServiceServer;
 use tokio::net::UnixListener;
-use tokio_stream::StreamExt;
-use tokio_stream::wrappers::UnixListenerStream;
-use tonic::transport::Server;
 
-use super::connection::Connection;
-use super::deadline::Deadline;
+use super::clients::Services;
 use super::{Images, Runtime};
-
-/// Largest request in bytes: what a kubelet can send.
-const MAX_REQUEST: usize = 16 * 1024 * 1024;
-/// Bytes a client may send before it is told to go on: a request fits in without waiting.
-const WINDOW: u32 = 1024 * 1024;
 
 /// Why the socket cannot be served.
 #[derive(Debug, thiserror::Error)]
@@ -39,9 +28,6 @@ pub enum ListenError {
         #[source]
         source: io::Error,
     },
-    /// Serving failed.
-    #[error("serve")]
-    Serve(#[from] tonic::transport::Error),
 }
 
 /// A socket that is bound, so that a client can connect and wait.
@@ -68,24 +54,10 @@ impl Listener {
     }
 
     /// Serves until `end`; what is being answered then is not waited for.
-    pub async fn serve(
-        self,
-        runtime: Runtime,
-        images: Images,
-        end: impl Future<Output = ()>,
-    ) -> Result<(), ListenError> {
-        let runtime = RuntimeServiceServer::new(runtime).max_decoding_message_size(MAX_REQUEST);
-        let images = ImageServiceServer::new(images).max_decoding_message_size(MAX_REQUEST);
-        let clients = UnixListenerStream::new(self.socket).map(|client| Connection::new(client?));
-        let server = Server::builder()
-            .initial_stream_window_size(WINDOW)
-            .initial_connection_window_size(WINDOW)
-            .add_service(Deadline(runtime))
-            .add_service(Deadline(images))
-            .serve_with_incoming(clients);
+    pub async fn serve(self, runtime: Runtime, images: Images, end: impl Future<Output = ()>) {
         tokio::select! {
-            result = server => Ok(result?),
-            () = end => Ok(()),
+            never = Services::new(runtime, images).serve(&self.socket) => match never {},
+            () = end => {}
         }
     }
 }

@@ -3,8 +3,10 @@
 //! Thin on purpose: what a call means is in [`crate::rpc`].
 
 mod call;
+mod clients;
 mod connection;
 mod deadline;
+mod estimate;
 mod image_service;
 mod listener;
 mod runtime_service;
