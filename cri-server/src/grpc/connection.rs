@@ -2,7 +2,7 @@
 //!
 //! It is watched for room to write only while a write waits for it. A client that reads its answer makes
 //! room each time, so a [`UnixStream`], which is always watched for both, would wake the daemon once more
-//! for each call, for nothing. Neither does it wake it by what grpc-go asks after each answer ([`Estimate`]).
+//! for each call, for nothing. So would what grpc-go asks after each answer ([`Estimate`]).
 
 use std::io::{self, IoSlice};
 use std::os::fd::OwnedFd;
@@ -40,15 +40,15 @@ impl Connection {
         })
     }
 
-    /// Sends `length` bytes of frames or less, after what is due before them.
+    /// Sends `length` bytes or less, which begin with those of `first`, after what is due before them.
     fn poll_frames(
         &mut self,
         context: &mut Context<'_>,
-        length: usize,
+        (first, length): (&[u8], usize),
         send: impl Fn(&OwnedFd) -> rustix::io::Result<usize>,
     ) -> Poll<io::Result<usize>> {
         loop {
-            let due = self.estimate.due();
+            let due = self.estimate.due(first);
             if due.is_empty() {
                 let sent = ready!(self.poll_send(context, send))?;
                 self.estimate.written(sent == length);
@@ -120,9 +120,8 @@ impl AsyncWrite for Connection {
         if self.estimate.takes(bytes) {
             return Poll::Ready(Ok(bytes.len()));
         }
-        self.poll_frames(context, bytes.len(), |socket| {
-            rustix::io::write(socket, bytes)
-        })
+        let whole = (bytes, bytes.len());
+        self.poll_frames(context, whole, |socket| rustix::io::write(socket, bytes))
     }
 
     fn poll_write_vectored(
@@ -135,8 +134,9 @@ impl AsyncWrite for Connection {
         {
             return Poll::Ready(Ok(bytes.len()));
         }
-        let length = slices.iter().map(|slice| slice.len()).sum();
-        self.poll_frames(context, length, |socket| rustix::io::writev(socket, slices))
+        let first = slices.first().map_or(&[][..], |slice| slice);
+        let whole = (first, slices.iter().map(|slice| slice.len()).sum());
+        self.poll_frames(context, whole, |socket| rustix::io::writev(socket, slices))
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -247,6 +247,47 @@ mod tests {
         let written = write.await.unwrap();
         let kinds = [io::ErrorKind::BrokenPipe, io::ErrorKind::ConnectionReset];
         assert!(kinds.contains(&written.unwrap_err().kind()));
+    }
+
+    /// A frame with 1 KiB of content.
+    fn frame(kind: u8) -> Vec<u8> {
+        let head = [0, 4, 0, kind, 0, 0, 0, 0, 1];
+        [&head[..], &[kind; 1024]].concat()
+    }
+
+    #[tokio::test]
+    async fn an_estimate_is_answered_between_frames_of_which_none_goes_on_with_another() {
+        let (data, headers, ping, continuation) = (0, 1, 6, 9);
+        let (mut connection, mut client) = pair();
+        let answer = [0, 0, 8, ping, 1, 0, 0, 0, 0, 2, 4, 16, 16, 9, 14, 7, 7];
+        let mut kinds = vec![data];
+        kinds.extend([headers, continuation].repeat(MUCH / 2048));
+        let send = async {
+            connection.write_all(&answer).await.unwrap();
+            for &kind in &kinds {
+                connection.write_all(&frame(kind)).await.unwrap();
+            }
+            connection.shutdown().await.unwrap();
+        };
+        let receive = async {
+            let mut received = Vec::new();
+            while client.read_buf(&mut received).await.unwrap() > 0 {
+                tokio::task::yield_now().await;
+            }
+            received
+        };
+        let ((), received) = tokio::join!(send, receive);
+        let (mut rest, mut heard) = (&received[..], Vec::new());
+        while let Some(kind) = rest.get(3) {
+            let length = 9 + usize::from(rest[1]) * 256 + usize::from(rest[2]);
+            heard.push(*kind);
+            rest = &rest[length..];
+        }
+        let at = heard.iter().position(|&kind| kind == ping).unwrap();
+        // The hundredth write has headers, whose other half goes first.
+        assert_eq!(at, 101);
+        heard.remove(at);
+        assert_eq!(heard, kinds);
     }
 
     #[tokio::test]

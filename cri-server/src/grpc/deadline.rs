@@ -13,7 +13,7 @@ const HEADER: &str = "grpc-timeout";
 const UNSAID: Duration = Duration::from_secs(60);
 
 /// Waits for an answer, or answers DEADLINE_EXCEEDED when the client's time is over, as the specification
-/// of gRPC has it: a client whose own clock is a little slower believes that.
+/// of gRPC has it: a client whose own clock is a little slower goes by what it is told.
 pub(super) async fn within<E>(
     limit: Duration,
     answer: impl Future<Output = Result<Response<Body>, E>>,

@@ -4,11 +4,17 @@
 //! until that is answered, and opens its window accordingly. On a unix socket that is at once, so the next
 //! answer brings the next PING: as many wakes of the daemon as there are calls. A client has one such PING
 //! under way at a time. So its answer waits for some writes, and the client learns how much they carried.
+//!
+//! What is written comes from h2, each time whole frames or the rest of what could not be written before. An
+//! answer that h2 writes together with other frames goes with them.
 
 /// What it is: a PING frame that acknowledges (RFC 9113, section 6.7) what grpc-go has in its own
 /// (`bdpPing`, internal/transport/bdp_estimator.go, the same since 2017). Other PINGs, such as those of
 /// a keepalive, have other contents, and are answered at once.
 const ANSWER: [u8; 17] = [0, 0, 8, 6, 1, 0, 0, 0, 0, 2, 4, 16, 16, 9, 14, 7, 7];
+/// The type of a frame that goes on with the headers of the one before: nothing may come between them (RFC
+/// 9113, section 6.10).
+const CONTINUATION: u8 = 9;
 /// How many writes go first.
 const WRITES: u8 = 100;
 
@@ -33,9 +39,11 @@ impl Estimate {
         takes
     }
 
-    /// What has to be written before anything else is.
-    pub(super) fn due(&self) -> &'static [u8] {
-        self.due
+    /// What has to be written before `next` is.
+    pub(super) fn due(&self, next: &[u8]) -> &'static [u8] {
+        let begun = self.due.len() < ANSWER.len();
+        let fits = !self.within && next.get(3) != Some(&CONTINUATION);
+        if begun || fits { self.due } else { &[] }
     }
 
     /// So many bytes of what is due have been written.
@@ -46,10 +54,9 @@ impl Estimate {
     /// Something else has been written, frames as they are or not all of them.
     pub(super) fn written(&mut self, all: bool) {
         self.within = !all;
-        match self.waits {
-            Some(0) if all => (self.waits, self.due) = (None, &ANSWER),
-            Some(more) => self.waits = Some(more.saturating_sub(1)),
-            None => {}
+        match self.waits.map(|more| more.saturating_sub(1)) {
+            Some(0) => (self.waits, self.due) = (None, &ANSWER),
+            waits => self.waits = waits,
         }
     }
 }
@@ -58,24 +65,28 @@ impl Estimate {
 mod tests {
     use super::*;
 
+    /// How a frame begins that anything may come before.
+    const DATA: &[u8] = &[0, 0, 1, 0, 0];
+
     #[test]
     fn it_waits_for_so_many_writes_and_is_due_once() {
         let mut estimate = Estimate::default();
         assert!(estimate.takes(&ANSWER));
         for _ in 0..WRITES {
+            assert!(estimate.due(DATA).is_empty());
             estimate.written(true);
-            assert!(estimate.due().is_empty());
         }
+        assert_eq!(estimate.due(DATA), ANSWER);
+        assert!(estimate.due(&[0, 0, 1, CONTINUATION, 0]).is_empty());
         estimate.written(false);
-        assert!(estimate.due().is_empty(), "not within a frame");
+        assert!(estimate.due(DATA).is_empty(), "not within a frame");
         estimate.written(true);
-        assert_eq!(estimate.due(), ANSWER);
         estimate.sent(3);
-        assert_eq!(estimate.due(), &ANSWER[3..]);
+        assert_eq!(estimate.due(DATA), &ANSWER[3..]);
         estimate.sent(ANSWER.len() - 3);
-        assert!(estimate.due().is_empty());
+        assert!(estimate.due(DATA).is_empty());
         estimate.written(true);
-        assert!(estimate.due().is_empty());
+        assert!(estimate.due(DATA).is_empty());
         assert!(estimate.takes(&ANSWER));
     }
 

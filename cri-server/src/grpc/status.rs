@@ -13,10 +13,26 @@ use crate::shim::ShimError;
 use crate::telemetry::chain;
 use skiff_shim_proto::message::FailureKind;
 
+/// Most bytes of a message. It is sent as a header, in which a byte may take three, and clients take 16 KiB
+/// of headers or more; a command that cannot be executed is part of it and may be as long as the kernel lets it.
+const LONGEST: usize = 4096;
+
 impl From<&RpcError> for Status {
     fn from(error: &RpcError) -> Self {
-        Self::new(code(error), message(error))
+        Self::new(code(error), cut(message(error)))
     }
+}
+
+/// As much of a message as is sent.
+fn cut(mut message: String) -> String {
+    if message.len() > LONGEST {
+        let more = "... (cut)";
+        let mut ends = (0..=LONGEST - more.len()).rev();
+        let end = ends.find(|&end| message.is_char_boundary(end));
+        message.truncate(end.unwrap_or(0));
+        message.push_str(more);
+    }
+    message
 }
 
 fn code(error: &RpcError) -> Code {
@@ -168,5 +184,25 @@ fn shim(error: &ShimError) -> Code {
         Some(FailureKind::InvalidArgument | FailureKind::Command { .. }) => Code::InvalidArgument,
         Some(FailureKind::Unsupported) => Code::FailedPrecondition,
         Some(FailureKind::System) | None => Code::Internal,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_message_is_cut_between_characters() {
+        assert_eq!(cut("as it is".into()), "as it is");
+        assert_eq!(cut("x".repeat(LONGEST)).len(), LONGEST);
+        for shift in 0..3 {
+            let long = cut(format!("{}{}", "x".repeat(shift), "€".repeat(LONGEST)));
+            assert!(
+                (LONGEST - 2..=LONGEST).contains(&long.len()),
+                "{}",
+                long.len()
+            );
+            assert!(long.ends_with("€... (cut)"));
+        }
     }
 }
