@@ -111,6 +111,15 @@ pub(crate) async fn values(lab: &mut Lab) -> anyhow::Result<()> {
         Ok(())
     })
     .await?;
+    // Who has written it all may not have ended yet.
+    lab.until_pod(&made.pod, |stats| {
+        let linux = stats.linux.as_ref().context("nothing of Linux")?;
+        let process = linux.process.as_ref().context("nothing of processes")?;
+        let count = process.process_count.map(|count| count.value);
+        ensure!(count == Some(1), "{count:?} processes");
+        Ok(())
+    })
+    .await?;
     let pods = metrics(lab).await?;
     let [pod] = &pods[..] else {
         bail!("{} pods", pods.len());
