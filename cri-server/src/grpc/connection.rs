@@ -40,21 +40,22 @@ impl Connection {
         })
     }
 
-    /// Sends `length` bytes or less, which begin with those of `first`, after what is due before them.
+    /// Sends frames, or some of their bytes, after what is due before them.
     fn poll_frames(
         &mut self,
         context: &mut Context<'_>,
-        (first, length): (&[u8], usize),
-        send: impl Fn(&OwnedFd) -> rustix::io::Result<usize>,
+        frames: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        let first = frames.first().map_or(&[][..], |slice| slice);
         loop {
             let due = self.estimate.due(first);
             if due.is_empty() {
-                let sent = ready!(self.poll_send(context, send))?;
+                let sent = ready!(self.poll_send(context, frames))?;
+                let length: usize = frames.iter().map(|slice| slice.len()).sum();
                 self.estimate.written(sent == length);
                 return Poll::Ready(Ok(sent));
             }
-            let sent = ready!(self.poll_send(context, |socket| rustix::io::write(socket, due)))?;
+            let sent = ready!(self.poll_send(context, &[IoSlice::new(due)]))?;
             self.estimate.sent(sent);
         }
     }
@@ -62,14 +63,14 @@ impl Connection {
     fn poll_send(
         &mut self,
         context: &mut Context<'_>,
-        send: impl Fn(&OwnedFd) -> rustix::io::Result<usize>,
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         loop {
             let space = match &self.full {
                 Some(full) => Some(ready!(full.poll_write_ready(context))?),
                 None => None,
             };
-            match (send(self.socket.get_ref()), space) {
+            match (rustix::io::writev(self.socket.get_ref(), slices), space) {
                 (Err(Errno::INTR), _) => {}
                 (Err(Errno::AGAIN), Some(mut space)) => space.clear_ready(),
                 (Err(Errno::AGAIN), None) => {
@@ -113,15 +114,11 @@ impl AsyncRead for Connection {
 
 impl AsyncWrite for Connection {
     fn poll_write(
-        mut self: Pin<&mut Self>,
+        self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        if self.estimate.takes(bytes) {
-            return Poll::Ready(Ok(bytes.len()));
-        }
-        let whole = (bytes, bytes.len());
-        self.poll_frames(context, whole, |socket| rustix::io::write(socket, bytes))
+        self.poll_write_vectored(context, &[IoSlice::new(bytes)])
     }
 
     fn poll_write_vectored(
@@ -134,9 +131,7 @@ impl AsyncWrite for Connection {
         {
             return Poll::Ready(Ok(bytes.len()));
         }
-        let first = slices.first().map_or(&[][..], |slice| slice);
-        let whole = (first, slices.iter().map(|slice| slice.len()).sum());
-        self.poll_frames(context, whole, |socket| rustix::io::writev(socket, slices))
+        self.poll_frames(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
